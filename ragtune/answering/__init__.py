@@ -1,0 +1,1 @@
+"""One prompt, one answerer, every number checked."""

@@ -1,0 +1,159 @@
+"""The one prompt: it renders training data, evaluation and serving alike, so that they can never differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from ragtune.documents.statements import restate_rows
+from ragtune.files import hash_text
+from ragtune.records import Chunk, Hit, Message, Passage, Question
+
+SYSTEM = (
+    "Answer the question from the numbered passages. Cite the passage of each fact as [n], show the calculation if there "
+    "is one, and end with 'Answer:'. If the passages do not hold the answer, reply: Not found in the documents."
+)
+REFUSAL = "Not found in the documents."
+ANSWER = "Answer:"
+_MARKUP = re.compile(r"<(?=\|)|\[(?=/?INST\])")
+
+
+def neutralise(text: str) -> str:
+    """Break chat-template tokens such as ``<|im_start|>`` inside documents and questions, so that none takes effect."""
+    return _MARKUP.sub(lambda match: match[0] + " ", text)
+
+
+def title_of(chunk: Chunk) -> str:
+    """Return the passage's title: company, form and fiscal year (else the document's name), page and unit."""
+    known = [str(chunk.metadata[key]) for key in ("company", "form", "fiscal_year") if chunk.metadata.get(key)]
+    unit = chunk.metadata.get("unit")
+    return f"{' '.join(known) or chunk.document}, page {chunk.page}" + (f" (in {unit})" if unit else "")
+
+
+def render_chunk(chunk: Chunk) -> str:
+    """Return a chunk's text as a passage shows it: statement rows with the year said beside each amount."""
+    columns = str(chunk.metadata.get("columns") or "")
+    return neutralise(restate_rows(chunk.text, tuple(columns.split("|")) if columns else ()))
+
+
+def number_passages(hits: Sequence[Hit]) -> tuple[Passage, ...]:
+    """Number hits from 1 in the order given."""
+    return tuple(
+        Passage(
+            number=number,
+            text=render_chunk(hit.chunk),
+            chunk_id=hit.chunk.id,
+            document=hit.chunk.document,
+            page=hit.chunk.page,
+            start=hit.chunk.start,
+            end=hit.chunk.end,
+            title=neutralise(title_of(hit.chunk)),
+            rank=hit.rank,
+            score=hit.score,
+        )
+        for number, hit in enumerate(hits, start=1)
+    )
+
+
+def render_prompt(question: str, passages: Sequence[Passage] = ()) -> tuple[Message, ...]:
+    """Return the chat messages for a question: passages first, the question after them; none for closed book."""
+    parts = [f"[{passage.number}] {passage.title}\n{passage.text}" for passage in passages]
+    parts.append(f"Question: {neutralise(question.strip())}")
+    return (
+        Message(role="system", content=SYSTEM),
+        Message(role="user", content="\n\n".join(parts)),
+    )
+
+
+def fit_prompt(
+    question: str,
+    passages: Sequence[Passage],
+    count_tokens: Callable[[Sequence[Message]], int],
+    max_tokens: int,
+) -> tuple[tuple[Message, ...], tuple[Passage, ...]]:
+    """Return the prompt within ``max_tokens`` and the passages it shows.
+
+    The passage of the worst rank is shortened by whole lines, then left out; the question is never cut. Passages keep
+    their order and are numbered anew. A question that does not fit alone is returned without passages.
+    """
+    kept = list(passages)
+    while kept and count_tokens(render_prompt(question, kept)) > max_tokens:
+        worst = max(range(len(kept)), key=lambda i: (kept[i].rank, i))
+        shorter = _shorten(kept, worst, question, count_tokens, max_tokens)
+        if shorter is None:
+            del kept[worst]
+        else:
+            kept[worst] = shorter
+        kept = [_renumbered(passage, number) for number, passage in enumerate(kept, start=1)]
+    return render_prompt(question, kept), tuple(kept)
+
+
+def _shorten(
+    passages: list[Passage],
+    position: int,
+    question: str,
+    count_tokens: Callable[[Sequence[Message]], int],
+    max_tokens: int,
+) -> Passage | None:
+    """Return the passage with as many of its first lines as fit, or None where fewer than two lines would remain."""
+    lines = passages[position].text.split("\n")
+    low, high = 1, len(lines) - 1  # invariant: `low` lines may fit, more than `high` do not
+    while low < high:
+        middle = (low + high + 1) // 2
+        trial = list(passages)
+        trial[position] = _with_text(passages[position], "\n".join(lines[:middle]))
+        if count_tokens(render_prompt(question, trial)) <= max_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    if low < 2:
+        return None
+    return _with_text(passages[position], "\n".join(lines[:low]))
+
+
+def _with_text(passage: Passage, text: str) -> Passage:
+    return Passage.from_dict({**passage.to_dict(), "text": text})
+
+
+def _renumbered(passage: Passage, number: int) -> Passage:
+    return passage if passage.number == number else Passage.from_dict({**passage.to_dict(), "number": number})
+
+
+def render_completion(question: Question, gold: Sequence[Passage]) -> str:
+    """Return the completion to learn: cited justification lines, then ``Answer: ...``; the refusal without gold.
+
+    ``gold`` are the shown passages that hold the evidence. A justification line that is not a calculation is cited to
+    the gold passage that holds its text, else to the first.
+    """
+    if not question.is_answerable or not gold:
+        return REFUSAL
+    lines = [line.strip() for line in question.justification.split("\n") if line.strip()]
+    if not lines:
+        return f"{ANSWER} {question.answer} {''.join(f'[{passage.number}]' for passage in gold)}"
+    cited = []
+    for line in lines:
+        holder = next((passage for passage in gold if line in passage.text), gold[0])
+        cited.append(line if " = " in line else f"{line} [{holder.number}]")
+    return "\n".join([*cited, f"{ANSWER} {question.answer}"])
+
+
+def parse_completion(completion: str) -> tuple[str, str, tuple[int, ...], bool]:
+    """Return (answer, reasoning, cited passage numbers in order of first mention, whether it refuses)."""
+    text = completion.strip()
+    numbers = tuple(dict.fromkeys(int(n) for group in re.findall(r"\[([\d,\s]{1,20})\]", text)
+                                  for n in re.findall(r"\d+", group)))
+    before, found, after = text.rpartition(ANSWER)
+    answer = (after if found else text).strip()
+    is_refusal = not answer or REFUSAL.rstrip(".").lower() in answer.lower()
+    answer = re.sub(r"\s*\[[\d,\s]{1,20}\]", "", answer).strip()
+    return answer, before.strip() if found else "", numbers, is_refusal
+
+
+def prompt_hash() -> str:
+    """Return the hash that every manifest carries: it changes when any rendering of the prompt changes."""
+    chunk = Chunk("c", "d", "NAME", "In millions\n2021 2020\nNet sales $ 4,210 $ (3,900)\nProse <|x|>.", 7, 7, 0, 1,
+                  {"company": "Acme", "form": "10-K", "fiscal_year": 2021, "unit": "millions"})
+    passages = number_passages([Hit(chunk, 1.0, 1, "dense")])
+    question = Question("q", "What were net sales?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
+    samples = [render_prompt(question.text, passages), render_completion(question, passages), render_completion(question, ())]
+    return hash_text(repr(samples))

@@ -1,0 +1,1 @@
+"""Questions become tuning rows through the search that serves."""

@@ -1,0 +1,1 @@
+"""Files become pages, pages become chunks."""

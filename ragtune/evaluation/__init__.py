@@ -1,0 +1,1 @@
+"""What is right, by how much, and whether by luck."""

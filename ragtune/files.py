@@ -1,0 +1,199 @@
+"""Folders on disk: written whole or not at all, explained by a manifest, checked by their hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ragtune.errors import RagtuneError, RunError
+
+FORMAT = 1
+PACKAGES = ("ragtune", "torch", "transformers", "peft", "trl", "bitsandbytes", "sentence-transformers", "faiss-cpu",
+            "bm25s", "pypdfium2")
+
+
+def hash_text(text: str) -> str:
+    """Return the first 16 hex digits of the text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    """hashlib.file_digest for Python 3.10."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def installed_packages() -> dict[str, str]:
+    """Return the installed versions of the packages a result depends on."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file through a temporary neighbour, so that readers see the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line; return how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-empty line.
+
+    Raises RunError naming file and line where a line is not a JSON object.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RunError(f"{path}:{number}: not JSON ({error.msg}). Each line must be one JSON object.") from error
+            if not isinstance(row, dict):
+                raise RunError(f"{path}:{number}: found {type(row).__name__}. Each line must be one JSON object.")
+            yield number, row
+
+
+@contextlib.contextmanager
+def building_folder(target: Path, keep_partial: bool = False) -> Iterator[Path]:
+    """Yield a folder beside ``target`` to write into; it takes target's place when the block ends without error.
+
+    A kill at any moment leaves the old folder or the new one (``recover_folder`` mends the instant between the
+    two renames). With ``keep_partial`` what was written stays for the next attempt, which finds it there again:
+    that is how long work resumes. Only one builder at a time: a second gets RunError.
+    """
+    target = Path(os.path.abspath(target))
+    partial = target.with_name(target.name + ".partial")
+    old = target.with_name(target.name + ".old")
+    lock_path = target.with_name(f".{target.name}.lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_path.open("w")
+    except OSError as error:
+        raise RunError(f"cannot write to {target.parent}: {error.strerror}. Choose another place with --out.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{target} is being written by another ragtune. Wait for it, or use another --out.") from None
+        recover_folder(target)
+        if target.exists() and not (target / "manifest.json").is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise RunError(
+                f"{target} exists and is not a folder of ragtune (no manifest.json). Choose another place with --out."
+            )
+        if not keep_partial:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(exist_ok=True)
+        try:
+            yield partial
+        except BaseException as error:
+            if not keep_partial or _is_disk_full(error):
+                shutil.rmtree(partial, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+            if _is_disk_full(error):
+                raise RunError(
+                    f"the disk is full: writing {target} stopped and what was there before is unchanged. "
+                    "Free some space, or choose another place with --out."
+                ) from error
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(partial, target)
+        shutil.rmtree(old, ignore_errors=True)
+        lock_path.unlink(missing_ok=True)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Tell a full disk from other failures; sqlite says so in words, FAISS in its message."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in codes) or any(
+        words in str(error) for words in ("disk is full", "No space left on device", "StorageFull")
+    )
+
+
+def recover_folder(target: Path) -> None:
+    """Put back the old folder where a kill struck between the two renames of ``building_folder``."""
+    old = target.with_name(target.name + ".old")
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+
+
+def write_manifest(folder: Path, kind: str, **entries: Any) -> dict[str, Any]:
+    """Write ``manifest.json``: kind, format, time, package versions, ``entries`` and size and hash of every file."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    manifest = {
+        "kind": kind,
+        "format": FORMAT,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "packages": installed_packages(),
+        **entries,
+        "files": files,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError, check_files: bool = True) -> dict[str, Any]:
+    """Return the manifest of a folder of this kind, every file checked against its size and hash.
+
+    Raises ``error`` where the folder is missing, of another kind or format, or a file is missing or changed.
+    """
+    recover_folder(folder)
+    path = folder / "manifest.json"
+    make = f"Do: ragtune {'train' if kind == 'run' else 'evaluate' if kind == 'evaluation' else kind}"
+    if not folder.is_dir():
+        raise error(f"no {kind} folder at {folder}. {make} --recipe FILE --out {folder}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{folder} is not a {kind} folder: it has no manifest.json. {make} --recipe FILE") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as cause:
+        raise error(f"{path} is damaged ({cause}). Delete the folder and build it again. {make}") from cause
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
+        raise error(f"{folder} is a folder of kind '{found}', wanted '{kind}'. Name a {kind} folder. {make}")
+    if manifest.get("format") != FORMAT:
+        raise error(f"{folder} has format {manifest.get('format')}, this ragtune reads {FORMAT}. Build it again. {make}")
+    for name, facts in manifest.get("files", {}).items() if check_files else ():
+        file = folder / name
+        if not file.is_file():
+            raise error(f"{folder} is damaged: {name} is missing. Build it again. {make}")
+        if file.stat().st_size != facts["bytes"] or hash_file(file) != facts["sha256"]:
+            raise error(f"{folder} is damaged: {name} is not what the manifest says. Build it again. {make}")
+    return manifest

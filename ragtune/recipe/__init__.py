@@ -1,0 +1,1 @@
+"""One YAML describes one assistant."""

@@ -1,0 +1,1 @@
+"""An index of chunks, and the search in it."""

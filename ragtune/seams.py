@@ -1,0 +1,90 @@
+"""Who handles the records: the small Protocols that one layer offers and another takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ragtune.records import Answer, Chunk, Hit, Message, Question, Score
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into unit vectors."""
+
+    name: str
+    dimension: int
+
+    @property
+    def fingerprint(self) -> str:
+        """What an index remembers of its embedder: two embedders with one fingerprint give the same vectors."""
+        ...
+
+    def embed_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Return float32 vectors of length 1, shape (len(texts), dimension)."""
+        ...
+
+    def embed_questions(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 vectors of length 1, shape (len(texts), dimension)."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many of the embedder's tokens the text has."""
+        ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Finds chunks for a question, and hands out the chunks of a page."""
+
+    def search(self, question: str, k: int, where: str | None = None) -> list[Hit]:
+        """Return at most k hits, best first. Fewer than k is no error. Raises QuestionError for a bad filter."""
+        ...
+
+    def chunks_on_page(self, document: str, page: int) -> list[Chunk]:
+        """Return the chunks of a page in reading order; an unknown document or page has none."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Writes completions. Greedy unless its settings say otherwise."""
+
+    name: str
+    context_tokens: int
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length of the rendered chat prompt in the generator's own tokens."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
+    ) -> list[str]:
+        """Return one completion per prompt, in order, without special tokens."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Scores an answer against its question's reference."""
+
+    name: str
+
+    def score(self, question: Question, answer: Answer) -> Score:
+        """Return the score with its reason."""
+        ...
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """Checks an answer before it is given out."""
+
+    def check(self, answer: Answer) -> tuple[str, ...]:
+        """Return the problems found; an empty tuple lets the answer pass."""
+        ...

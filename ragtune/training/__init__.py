@@ -1,0 +1,1 @@
+"""Tuning methods and the runs they leave."""
