@@ -155,5 +155,5 @@ def prompt_hash() -> str:
                   {"company": "Acme", "form": "10-K", "fiscal_year": 2021, "unit": "millions"})
     passages = number_passages([Hit(chunk, 1.0, 1, "dense")])
     question = Question("q", "What were net sales?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
-    samples = [render_prompt(question.text, passages), render_completion(question, passages), render_completion(question, ())]
+    samples = [render_prompt(question.text, passages), *(render_completion(question, p) for p in (passages, ()))]
     return hash_text(repr(samples))
