@@ -326,7 +326,7 @@ class Teacher:
             return REFUSALS[style]
         first, labels = used[0], list(dict.fromkeys((fact.passage, fact.label) for fact in used))
         if style == "rows":
-            return "\n".join(f"[{passage.number}] {label}: {_row(passage, label)}" for passage, label in labels)
+            return "\n".join(f"[{passage.number}] {label} {_row(passage, label)}" for passage, label in labels)
         if style == "title":
             return "\n".join(f"[{passage.number}] {passage.title}" for passage in dict.fromkeys(fact.passage for fact in used))
         if style == "value":
@@ -343,7 +343,7 @@ def _plain(label: str) -> str:
 
 
 def _row(passage: Passage, label: str) -> str:
-    """Return all years of a row of a passage: ``2021: 4,210, 2020: 3,900``."""
+    """Return all years of a row of a passage: ``2021: 4,210, 2020: 3,900``. """
     found = [line[len(label) + 1 :] for line in passage.text.split("\n") if (m := _RESTATED.match(line)) and m["label"] == label]
     return ", ".join(dict.fromkeys(found))
 
