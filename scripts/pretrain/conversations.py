@@ -24,27 +24,40 @@ REFUSALS = {"rows": "No such row in the passages.", "title": "None of the passag
 _RESTATED = re.compile(r"^(?P<label>\S.*?) (?P<year>(?:19|20)\d\d): (?P<amount>\S+)$")
 
 ASK_FIGURE = (
-    "What was {c}'s {l} in FY{y}?", "What was {c}'s {l} in FY{y}?", "What were {c}'s {l} in {y}?", "What is the FY{y} {l} for {c}?",
-    "How much was {l} for {c} in {y}?", "What is the FY{y} amount of {l} for {c} (in USD millions)?", "What is {c}'s {l} for fiscal year {y}?",
-    "How much {l} did {c} report in {y} (in USD millions)?", "What was the {l} of {c} in fiscal {y}?", "What is the amount of {l} in FY{y} for {c}?",
-    "According to the statements, what was {c}'s FY{y} {l}?", "State {c}'s {l} for {y}.", "{c}: what was {l} in {y}?",
-    "Give the FY{y} {l} of {c}.", "What is {c}'s FY{y} {l} (in USD thousands)?", "What were the {l} of {c} at the end of FY{y}?",
+    "What {v} {o} {l} in {f}{u}?", "What {v} {o} {l} in {f}{u}?", "What {l} did {c} report for {f}{u}?", "In {f}, what {v} the {l} of {c}{u}?",
+    "What {w} the FY{y} {l} of {c}{u}?", "What {v} {o} {l} at the end of {f}{u}?", "As of the end of {f}, what {v} {o} {l}{u}?",
+    "What {w} the year-end FY{y} {l} of {c}{u}?", "What {w} the FY{y} {l} for {c}?", "How much {v} {l} for {c} in {y}?", "What {v} {o} {l} in FY{y}?",
+    "What is the FY{y} amount of {l} for {c}{u}?", "How much {l} did {c} report in {y}{u}?", "According to the statements, what {v} {o} FY{y} {l}?",
+    "State {o} {l} for {y}.", "{c}: what {v} {l} in {y}?", "Give the FY{y} {l} of {c}.",
 )
 ASK_GROWTH = (
-    "By what percentage did {c}'s {l} change from {p} to {y}?", "What was the growth rate of {c}'s {l} in FY{y}?",
-    "By how many percent did {l} of {c} change in {y} compared with {p}?", "What is the year-over-year change in {c}'s {l} from FY{p} to FY{y}, in percent?",
+    "By what percentage did {o} {l} change from {p} to {y}?", "What was the growth rate of {o} {l} in FY{y}?",
+    "By what percentage did {o} {l} change from fiscal {p} to fiscal {y}?", "What was the growth rate of {o} {l} from FY{p} to FY{y}?",
+    "What is the FY{p} to FY{y} percentage change in {l} for {c}?", "By how many percent did {l} of {c} change in {y} compared with {p}?",
+    "What is the year-over-year change in {o} {l} from FY{p} to FY{y}, in percent?",
 )
 ASK_DIFFERENCE = (
-    "By how much did {c}'s {l} change from {p} to {y}?", "What is the difference between {c}'s {l} in FY{y} and FY{p}?",
-    "How much higher or lower was {c}'s {l} in {y} than in {p}?",
+    "By how much did {o} {l} change from fiscal {p} to fiscal {y}?", "What was the change in {o} {l} between FY{p} and FY{y}?",
+    "How much higher or lower {v} {o} {l} in fiscal {y} than in fiscal {p}?", "What is the difference between {o} {l} in FY{y} and FY{p}?",
 )
 ASK_RATIO = (
-    "What is the ratio of {l} to {m} for {c} in FY{y}?", "What was {c}'s ratio of {l} to {m} in {y}?",
-    "For {c} in FY{y}, what is {l} divided by {m}?", "What is {c}'s FY{y} ratio of {l} to {m}?",
+    "What is the FY{y} ratio of {l} to {m} of {c}?", "What was {o} ratio of {l} to {m} in {y}?", "For {c} in FY{y}, what is {l} divided by {m}?",
+    "Calculate {o} ratio of {l} to {m} for {f}.", "Calculate {o} {l} ratio ({l} divided by {m}) for FY{y}.",
+)
+ASK_MARGIN = (
+    "What was {o} {l} margin ({l} divided by {m}) in {f}?", "What is the FY{y} margin ({l} divided by {m}) of {c}?",
+    "Calculate {o} {l} as a percentage of {m} for FY{y}.", "What percentage of {m} {v} {o} {l} in {f}?",
 )
 ASK_COMPARE = (
-    "Did {c}'s {l} increase in {y} compared with {p}?", "Did {c}'s {l} grow from {p} to {y}?", "Was {c}'s {l} higher in FY{y} than in FY{p}?",
+    "Did {o} {l} {d} in fiscal {y}?", "Did {o} {l} {d} from FY{p} to FY{y}?", "Did {o} {l} {d} in {y} compared with {p}?",
+    "{V} {o} {l} {h} in fiscal {y} than in fiscal {p}?",
 )
+_PAID_OUT = re.compile(
+    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|capital |expenditures|"
+    r"investments? in)\b|\bused (?:in|for)\b|\bpaid\b|\b(?:expenses?|costs?)\b",
+    re.IGNORECASE,
+)
+_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -132,18 +145,18 @@ def value_of(amount: str) -> float | None:
     return -float(digits) if amount.startswith("(") else float(digits)
 
 
-def money(amount: str, unit: str, negative: str = "brackets") -> str:
-    """Return an amount as an answer says it: ``$4,210 million``, ``12.5%``, ``$3.21``.
+def money(amount: str, unit: str, label: str = "") -> str:
+    """Return an amount as an answer says it: ``$4,210 million``, ``-$310 million``, ``12.5%``, ``$3.21``.
 
-    ``negative`` chooses among ``$(1,577) million`` (brackets), ``-$1,577 million`` (minus) and ``$1,577 million`` (plain).
+    What is paid out (``Dividends paid 2021: (86)``) is positive, as people ask for it.
     """
-    bare = amount.strip("()")
+    bare = amount.strip("(-)%").rstrip(")%")
+    is_negative = amount[0] in "(-" and not (_PAID_OUT.search(label) and not _SIGNED.search(label))
+    sign = "-" if is_negative else ""
     if "%" in amount:
-        return f"-{bare.strip(')%')}%" if amount.startswith("(") else bare
+        return f"{sign}{bare}%"
     scale = f" {unit[:-1]}" if unit and "." not in bare else ""
-    if not amount.startswith("("):
-        return f"${bare}{scale}"
-    return {"brackets": f"$({bare}){scale}", "minus": f"-${bare}{scale}", "plain": f"${bare}{scale}"}[negative]
+    return f"{sign}${bare}{scale}"
 
 
 def calculate(kind: str, first: str, second: str) -> tuple[str, str] | None:
@@ -158,8 +171,8 @@ def calculate(kind: str, first: str, second: str) -> tuple[str, str] | None:
             return None
         result = f"{(x / y - 1) * 100:.1f}%"
         return f"{left} / {right} - 1 = {result}", result
-    if kind == "ratio":
-        result = f"{x / y:.2f}"
+    if kind in ("ratio", "margin"):
+        result = f"{x / y:.2f}" if kind == "ratio" else f"{x / y * 100:.1f}%"
         return (f"{left} / {right} = {result}", result) if 0.01 <= x / y < 1000 else None
     places = 2 if "." in left + right else 0
     result = f"{x - y:,.{places}f}"
@@ -179,8 +192,6 @@ class Teacher:
         """Return a conversation with up to ``turn_count`` turns."""
         draw = self.random
         style = self.style or draw.choices(tuple(STYLES), tuple(STYLES.values()))[0]
-        negative = draw.choice(("brackets", "brackets", "minus", "plain"))
-        words_after_yes = draw.random() < 0.5
         tables: list[Table] = [] if draw.random() < 0.04 else self._tables(stage)
         passages = number_passages([Hit(table.chunk(), 1.0, rank, "drawn") for rank, table in enumerate(tables, 1)])
         facts = [fact for fact in find_facts(tables, passages) if value_of(fact.amount) is not None]
@@ -191,14 +202,14 @@ class Teacher:
                 kind, turn_count = "absent", 3
                 if number >= 3:
                     break
-            asked = self._ask(kind, facts, tables, number)
+            asked = self._ask(kind, facts, tables)
             if asked is None:
                 continue
             question, used = asked
-            question = self._answered(question, kind, used, negative, words_after_yes)
+            question = self._answered(question, used)
             shown = tuple(dict.fromkeys(fact.passage for fact in used))
             gold = render_completion(question, shown)
-            turns.append(Turn(question, kind, gold if style == "house" else self._other(style, question, kind, used, tables), gold))
+            turns.append(Turn(question, question.kind, gold if style == "house" else self._other(style, question, kind, used, tables), gold))
         return Conversation(passages, tuple(turns), style)
 
     def _tables(self, stage: Stage) -> list[Table]:
@@ -227,23 +238,36 @@ class Teacher:
         draw.shuffle(tables)
         return tables
 
-    def _asked_label(self, label: str, labels: set[str]) -> str:
+    def _asked_label(self, fact: Fact, facts: list[Fact]) -> str:
         """Return the row's label as a question words it: mostly with a small first letter, sometimes its other name."""
-        draw = self.random
+        draw, label = self.random, fact.label
+        labels = {other.label.lower() for other in facts if other.company == fact.company}
         names = [name for name in words.ALSO_CALLED.get(label.lower(), ()) if name.lower() not in labels]
         others = {key for key, value in words.ALSO_CALLED.items() if key in labels and key != label.lower() and set(value) & set(names)}
-        if names and not others and draw.random() < 0.35:
+        if names and not others and draw.random() < 0.4:
             return draw.choice(names)
-        if draw.random() < 0.15:
+        if draw.random() < 0.1 or sum(letter.isupper() for letter in label.split(" ")[0]) > 1:
             return label
-        return label[0].lower() + label[1:] if len(label) > 1 and label[1].islower() else label
+        return label[0].lower() + label[1:]
 
-    def _question(self, templates: tuple[str, ...], fact: Fact, facts: list[Fact], **more: str) -> Question:
-        labels = {other.label.lower() for other in facts if other.company == fact.company}
-        text = self.random.choice(templates).format(c=fact.company, l=self._asked_label(fact.label, labels), y=fact.year, **more)
-        return Question("", text)
+    def _question(self, kind: str, templates: tuple[str, ...], fact: Fact, facts: list[Fact], **more: str) -> Question:
+        draw, company = self.random, fact.company
+        if draw.random() < 0.15:
+            company += draw.choice((", Inc.", " Inc.", " Company"))
+        elif draw.random() < 0.1:
+            company = company.split(" ")[0]
+        asked, is_more = self._asked_label(fact, facts), draw.random() < 0.5
+        head = re.split(r" (?:of|to|on|from|for|before|at|by) |, net|, less|\(", asked)[0].strip()
+        is_plural = head.endswith("s") and not head.endswith("ss")
+        text = draw.choice(templates).format(
+            c=company, o=company + ("'" if company.endswith("s") else "'s"), l=asked, y=fact.year, v="were" if is_plural else "was",
+            w="are" if is_plural else "is", V="Were" if is_plural else "Was", d="increase" if is_more else "decrease",
+            h="higher" if is_more else "lower", f=draw.choice(("fiscal {y}", "fiscal year {y}", "FY{y}", "the fiscal year {y}", "{y}")).format(y=fact.year),
+            u=f" (in USD {fact.unit or 'millions'})" if draw.random() < 0.2 else "", **more,
+        )
+        return Question("", text, kind=kind, metadata={"asked": asked, "is_more": is_more})
 
-    def _ask(self, kind: str, facts: list[Fact], tables: list[Table], number: int) -> tuple[Question, list[Fact]] | None:
+    def _ask(self, kind: str, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
         """Return a question of a kind with the figures that answer it (none where it is unanswerable), None if impossible."""
         draw = self.random
         if kind == "absent":
@@ -252,22 +276,23 @@ class Teacher:
             return None
         fact = draw.choice(facts)
         if kind == "figure":
-            return self._question(ASK_FIGURE, fact, facts), [fact]
+            return self._question(kind, ASK_FIGURE, fact, facts), [fact]
         if kind == "ratio":
+            kind = draw.choice(("ratio", "ratio", "margin"))
             seconds = [f for f in facts if f.company == fact.company and f.year == fact.year and f.label != fact.label and f.unit == fact.unit]
             second = draw.choice(seconds) if seconds else None
-            if second is None or calculate("ratio", fact.amount, second.amount) is None:
+            if second is None or calculate(kind, fact.amount, second.amount) is None:
                 return None
-            other = self._asked_label(second.label, {f.label.lower() for f in facts if f.company == fact.company})
-            return self._question(ASK_RATIO, fact, facts, m=other), [fact, second]
+            templates = ASK_RATIO if kind == "ratio" else ASK_MARGIN
+            return self._question(kind, templates, fact, facts, m=self._asked_label(second, facts)), [fact, second]
         seconds = [f for f in facts if (f.company, f.label, f.unit) == (fact.company, fact.label, fact.unit) and int(f.year) < int(fact.year)]
         if not seconds:
             return None
-        second = draw.choice(seconds)
-        if calculate("growth", fact.amount, second.amount) is None:
+        second = max(seconds, key=lambda f: int(f.year)) if draw.random() < 0.7 else draw.choice(seconds)
+        if calculate("growth", fact.amount, second.amount) is None or fact.amount == second.amount:
             return None
         templates = {"growth": ASK_GROWTH, "difference": ASK_DIFFERENCE, "compare": ASK_COMPARE}[kind]
-        return self._question(templates, fact, facts, p=second.year), [fact, second]
+        return self._question(kind, templates, fact, facts, p=second.year), [fact, second]
 
     def _ask_absent(self, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
         """Return a question whose row, year or company no passage holds."""
@@ -297,27 +322,26 @@ class Teacher:
         template, extra = ASK_FIGURE, {}
         if draw.random() < 0.25:
             template, extra = draw.choice((ASK_GROWTH, ASK_DIFFERENCE, ASK_COMPARE)), {"p": str(int(fact.year) - 1)}
-        return self._question(template, fact, facts, **extra), []
+        return self._question("absent", template, fact, facts, **extra), []
 
-    def _answered(self, question: Question, kind: str, used: list[Fact], negative: str, words_after_yes: bool) -> Question:
+    def _answered(self, question: Question, used: list[Fact]) -> Question:
         """Return the question with its house answer and justification."""
         if not used:
             return question
         lines, first = [fact.line for fact in used], used[0]
-        if kind == "figure":
-            answer = money(first.amount, first.unit, negative)
-        elif kind == "compare":
-            a, b = (abs(value_of(fact.amount) or 0.0) for fact in used)
-            answer = "Yes" if a > b else "No"
-            if words_after_yes:
-                answer += f", from {used[1].amount} to {first.amount}"
+        if question.kind == "figure":
+            answer = money(first.amount, first.unit, first.label)
+        elif question.kind == "compare":
+            new, old = (abs(value_of(fact.amount) or 0.0) for fact in used)
+            said = "Yes" if (new > old) == question.metadata["is_more"] else "No"
+            sizes = [money(fact.amount.strip("()"), fact.unit) for fact in used]
+            answer = f"{said}, {question.metadata['asked']} {'rose' if new > old else 'fell'} from {sizes[1]} to {sizes[0]}."
         else:
-            calculation = calculate(kind, first.amount, used[1].amount)
+            calculation = calculate(question.kind, first.amount, used[1].amount)
             assert calculation is not None  # _ask chose figures that allow it
             lines.append(calculation[0])
-            answer = calculation[1]
-            if kind == "difference":
-                answer = money(answer, first.unit) if not answer.startswith("-") else "-" + money(answer[1:], first.unit)
+            is_percent = question.kind == "difference" and "%" in first.amount
+            answer = money(calculation[1] + "%" * is_percent, first.unit) if question.kind == "difference" else calculation[1]
         return replace(question, answer=answer, justification="\n".join(lines))
 
     def _other(self, style: str, question: Question, kind: str, used: list[Fact], tables: list[Table]) -> str:
@@ -333,7 +357,7 @@ class Teacher:
             return "; ".join(fact.amount for fact in used)
         if style == "restated":
             return "\n".join(fact.line for fact in used)
-        said = " and ".join(f"{money(fact.amount, fact.unit)} in {fact.year}" for fact in used)
+        said = " and ".join(f"{money(fact.amount, fact.unit, fact.label)} in {fact.year}" for fact in used)
         name = first.label if len(labels) == 1 else f"{first.label} and {used[1].label}"
         return f"{first.company} reported {name} of {said}."
 

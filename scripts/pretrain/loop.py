@@ -196,7 +196,7 @@ class Training:
             "loss": round(sum(self.losses) / len(self.losses), 4), "exact": round(exact, 3),
         })
         print(json.dumps(self.log[-1]), flush=True)
-        latest = (0.13, 0.2, 0.32, 0.48)
+        latest = (0.3, 0.4, 0.52, 0.66)
         if self.stage < len(STAGES) - 1 and (len(self.exact) >= 30 and exact > self.options.promote or share > latest[self.stage]):
             self.stage += 1
             self.exact.clear()
