@@ -195,13 +195,18 @@ def chunk_tokens(document: Document, max_tokens: int, overlap_tokens: int, count
         separators=["\n\n", PAGE_BREAK, "\n", ". ", " ", ""], chunk_size=max_tokens, chunk_overlap=overlap_tokens,
         length_function=count_tokens, keep_separator=True,
     )
-    text, spans, least = document.text, [], 0
+    text = document.text
+    spans: list[Span] = []
     for piece in splitter.split_text(text):
-        start = text.find(piece, least)
-        if start < 0:
+        # Repeated text stands in several places: the true one begins at most where the last piece ended, so that no text
+        # is left out, and after where it began.
+        after, end = spans[-1] if spans else (-1, 0)
+        latest = end + len(text[end:]) - len(text[end:].lstrip())
+        start = text.rfind(piece, after + 1, latest + len(piece))
+        if start >= 0:
+            spans.append((start, start + len(piece)))
+        elif piece not in text[max(after, 0) : end]:
             raise AssertionError(f"the splitter returned text that {document.name} does not hold: {piece[:60]!r}")
-        spans.append((start, start + len(piece)))
-        least = start + 1
     return spans
 
 
