@@ -15,9 +15,20 @@ from ragtune.models.fake import HashEmbedder
 from ragtune.records import Chunk, Document, Page
 
 count_tokens = HashEmbedder().count_tokens
-LINES = st.sampled_from(["Net sales $ 4,210 $ 3,900", "Prose that goes on and on.", "word", "", "In millions 2021 2020", "…—é 文字",
-                         "A longer line of prose; it has two parts, and a third. It has a second sentence. And a third!"])
-PAGES = st.lists(st.lists(LINES | st.text(alphabet="ab .\n é", max_size=60), max_size=8).map("\n".join), min_size=1, max_size=4)
+LINES = st.sampled_from(
+    [
+        "Net sales $ 4,210 $ 3,900",
+        "Prose that goes on and on.",
+        "word",
+        "",
+        "In millions 2021 2020",
+        "…—é 文字",
+        "A longer line of prose; it has two parts, and a third. It has a second sentence. And a third!",
+    ]
+)
+PAGES = st.lists(
+    st.lists(LINES | st.text(alphabet="ab .\n é", max_size=60), max_size=8).map("\n".join), min_size=1, max_size=4
+)
 
 
 def make(*pages: str, **metadata: object) -> Document:
@@ -32,8 +43,9 @@ def chunk(document: Document, chunker: str = "rows", max_tokens: int = 30, overl
 @given(pages=PAGES, max_tokens=st.integers(3, 60), overlap_share=st.floats(0, 0.9))
 @example(pages=["aaa " * 40, "", "x"], max_tokens=3, overlap_share=0.0)
 @settings(deadline=None, max_examples=60)
-def test_chunks_are_exact_spans_that_cover_the_text(chunker: str, pages: list[str], max_tokens: int,
-                                                    overlap_share: float) -> None:
+def test_chunks_are_exact_spans_that_cover_the_text(
+    chunker: str, pages: list[str], max_tokens: int, overlap_share: float
+) -> None:
     document = make(*pages)
     text, overlap = document.text, int(max_tokens * overlap_share)
     chunks = chunk(document, chunker, max_tokens, overlap)
@@ -69,7 +81,9 @@ def test_rows_are_never_cut(pages: list[str]) -> None:
 
 def test_columns_and_unit_in_force_before_the_first_line() -> None:
     rows = "\n".join(f"Item {letter} of the list $ 1,00{n} $ 2,00{n}" for n, letter in enumerate("ABCDEFGH"))
-    chunks = chunk(make(f"Statement (in millions)\nYears ended 2021 2020\n{rows}", "Next page\nNet sales 5 4", company="Acme"))
+    chunks = chunk(
+        make(f"Statement (in millions)\nYears ended 2021 2020\n{rows}", "Next page\nNet sales 5 4", company="Acme")
+    )
     assert "columns" not in chunks[0].metadata
     assert chunks[0].metadata == {"company": "Acme", "unit": "millions"}
     assert all(item.metadata == {"company": "Acme", "unit": "millions", "columns": "2021|2020"} for item in chunks[1:-1])
@@ -78,8 +92,16 @@ def test_columns_and_unit_in_force_before_the_first_line() -> None:
 
 
 def test_prose_breaks_at_sentence_ends_and_rows_between_rows() -> None:
-    prose = "\n".join(["The first sentence starts here and", "ends here.", "The second one is also of two lines", "and ends.",
-                       "A third one that will not fit", "goes on."])
+    prose = "\n".join(
+        [
+            "The first sentence starts here and",
+            "ends here.",
+            "The second one is also of two lines",
+            "and ends.",
+            "A third one that will not fit",
+            "goes on.",
+        ]
+    )
     assert chunk(make(prose), max_tokens=24)[0].text.endswith("and ends.")
 
 
@@ -94,7 +116,9 @@ def test_overlap_repeats_prose_but_no_rows() -> None:
 
 
 def test_headings_are_followed() -> None:
-    page = "Item 7. Discussion ..... 31\nIntro.\n# Results\n" + "Sales rose in all parts. " * 12 + "\nItem 8. Statements\nEnd."
+    page = (
+        "Item 7. Discussion ..... 31\nIntro.\n# Results\n" + "Sales rose in all parts. " * 12 + "\nItem 8. Statements\nEnd."
+    )
     headings = [item.heading for item in chunk(make(page))]
     assert headings[0] == ""
     assert headings[2] == "Results"
@@ -106,5 +130,5 @@ def test_page_chunker_keeps_pages_whole() -> None:
 
 
 def test_unknown_chunker() -> None:
-    with pytest.raises(RecipeError, match="found 'row', allowed are rows, tokens, page. Did you mean 'rows'"):
+    with pytest.raises(RecipeError, match=r"found 'row', allowed are rows, tokens, page. Did you mean 'rows'"):
         chunk(make("x"), "row")

@@ -13,8 +13,14 @@ from ragtune.models import embed
 from ragtune.models.embed import MiniLMEmbedder, SentenceEmbedder, minilm_folder, normalise, open_embedder
 from ragtune.seams import Embedder
 
-TEXTS = ["Net sales 2021: 4,210", "What drove the decline in gross margin?", "a", "",
-         "Purchases of property, plant and equipment (PP&E) (1,577) (1,373) (1,420)", "Prose of some length. " * 30]
+TEXTS = [
+    "Net sales 2021: 4,210",
+    "What drove the decline in gross margin?",
+    "a",
+    "",
+    "Purchases of property, plant and equipment (PP&E) (1,577) (1,373) (1,420)",
+    "Prose of some length. " * 30,
+]
 
 
 @pytest.fixture(scope="module")

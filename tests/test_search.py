@@ -19,8 +19,12 @@ from ragtune.retrieval.search import SEARCHERS, IndexSearcher, open_searcher
 from ragtune.seams import Searcher
 
 COMPANIES = ("Acme", "Bolt", "Cork", "Dent")
-TOPICS = ("Net sales rose to 4,210 million.", "Capital expenditures fell.", "Nine employees left the company.",
-          "The same line.")
+TOPICS = (
+    "Net sales rose to 4,210 million.",
+    "Capital expenditures fell.",
+    "Nine employees left the company.",
+    "The same line.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     docs.mkdir()
     for company in COMPANIES:
         for year in (2020, 2021):
-            (docs / f"{company.upper()}_{year}_10K.txt").write_text("\f".join(f"{company} {topic}" for topic in TOPICS) + f"\fEnd {year}")
+            (docs / f"{company.upper()}_{year}_10K.txt").write_text(
+                "\f".join(f"{company} {topic}" for topic in TOPICS) + f"\fEnd {year}"
+            )
     recipe = Recipe.model_validate({"documents": {"folder": str(docs), "workers": 1}, "index": {"embedder": "hash"}})
     build_index(recipe, docs.parent / "index")
     return docs.parent / "index"
@@ -86,8 +92,16 @@ def test_years_and_numbers_are_words(folder: Path) -> None:
     assert {hit.chunk.page for hit in found.search("$4210", 50)} == {1}
     assert {hit.chunk.page for hit in found.search("employee", 50)} == {3}
     assert found.search("what is the of zzzz", 50) == []
-    assert lexical.tokenise("Net sales rose to $4,210.5 in 2021; what's 10-K?") == ["net", "sale", "rose", "4210.5", "2021",
-                                                                                   "what", "10", "k"]
+    assert lexical.tokenise("Net sales rose to $4,210.5 in 2021; what's 10-K?") == [
+        "net",
+        "sale",
+        "rose",
+        "4210.5",
+        "2021",
+        "what",
+        "10",
+        "k",
+    ]
 
 
 @pytest.mark.parametrize("method", list(SEARCHERS))
@@ -138,7 +152,7 @@ def test_one_weight_alone_gives_that_searchers_order(folder: Path) -> None:
 
 
 def test_fusion_by_hand() -> None:
-    fused = fuse_ranks([[(1, .9), (2, .8)], [(2, 7.0), (3, 5.0)]], [1.0, 2.0], 3)
+    fused = fuse_ranks([[(1, 0.9), (2, 0.8)], [(2, 7.0), (3, 5.0)]], [1.0, 2.0], 3)
     assert fused == [(2, pytest.approx(1 / 62 + 2 / 61)), (3, pytest.approx(2 / 62)), (1, pytest.approx(1 / 61))]
     assert fuse_ranks([[(5, 1.0)], [(4, 1.0)]], [1.0, 1.0], 5) == [(4, 1 / 61), (5, 1 / 61)]
     assert fuse_ranks([[(1, 1.0)], [(2, 1.0)]], [1.0, 0.0], 5) == [(1, 1 / 61)]
@@ -175,8 +189,9 @@ def test_an_index_of_other_rows_is_refused(tmp_path: Path) -> None:
 def test_chunks_over_two_pages_count_on_both(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("one two three\ffour five six")
-    recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "docs")},
-                                    "index": {"embedder": "hash", "chunker": "tokens"}})
+    recipe = Recipe.model_validate(
+        {"documents": {"folder": str(tmp_path / "docs")}, "index": {"embedder": "hash", "chunker": "tokens"}}
+    )
     build_index(recipe, tmp_path / "index")
     index = open_index(tmp_path / "index")
     assert [(c.page, c.last_page) for c in index.chunks("a")] == [(1, 2)]
