@@ -11,50 +11,24 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from ragtune.answering.prompt import ANSWER, REFUSAL
 from ragtune.evaluation.numbers import Number, parse_numbers, parse_scale
+from ragtune.evaluation.wording import (
+    MIN_REFUSAL_SIGNS,
+    YES_NO,
+    content_words,
+    final_part,
+    find_choice,
+    is_refusal_text,
+    polarity_of,
+    refusal_signs,
+    speaks_of_less,
+    split_sentences,
+)
 from ragtune.records import Outcome, Question, Score
 
 METRIC = "answer"
-MIN_REFUSAL_SIGNS = 3
 MIN_RECALL = 0.5
 GoldKind = Literal["none", "number", "yes_no", "text"]
-
-_REFUSAL_SIGNS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"\b(sorry|apologi[sz]e|unfortunately|regret)\b|\bI do(n['’]t| not) know\b",
-        r"\b(can(not|'t|’t| not)|unable to|not able to|(im|not )possible to|could not|couldn['’]t|wouldn['’]t be able)\b",
-        r"\b(do(es)?|did)(n['’]t| not) have (real-time |direct |any |the |enough |sufficient |access|specific|necessary|immediate)",
-        r"\bas an? (AI|artificial|language model|large)|\bAI (developer|language|model|assistant)\b",
-        r"\b(last|knowledge|training) (update|cut-?off|data)|\bmy (knowledge|training)\b|real-time",
-        r"\b(not|n['’]t) (explicitly |directly |specifically |clearly )?(provide|contain|include|specify|mention|disclose|give|"
-        r"state|available|found|present|report|list)\w*",
-        r"\bno (specific |explicit |direct )?(information|mention|data|details?|figures?|evidence)\b",
-        r"\b(would|you['’]d|I['’]d|you|we|would typically) (need|have) (to|the|access|more|additional)\b|\bneed (to know|more)\b",
-        r"\bplease (provide|refer|consult|check|share|note|visit)|\bif you (can |could |have |provide|need|share|give)",
-        r"\bwithout (the |access|this |that |these |specific|additional|more|further|any|having|knowing)",
-        r"\b(EDGAR|investor relations|official website|SEC['’]s website)\b|\b(refer|look|check|review|consult)\w* (to |at |up )?"
-        r"(the |their |its |\w+['’]s )?(company|annual|10-K|financial|income|balance|cash|most recent)",
-        r"\b(insufficient|not enough|more information|additional information|more details|necessary (information|data))\b",
-        r"\b(difficult|hard|challenging|impossible) to (determine|say|assess|provide|answer|calculate|conclude)",
-    )
-)
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+(?=[\"'(*]*[A-Z$\d-])|\n+")
-_YES_NO = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
-_DENIAL = re.compile(
-    r"\b(not|no|never|neither|cannot|nor|none|without|negative|lacks?|unlikely|n['’]t)\b|n['’]t\b|\bfails?\b", re.IGNORECASE
-)
-_UP = re.compile(r"\b(increas|improv|grow|grew|rose|rise|rising|higher|accelerat|expand|up\b)", re.IGNORECASE)
-_DOWN = re.compile(r"\b(decreas|declin|drop|fell|fall|reduc|lower|decelerat|shr[iu]nk|worsen|down\b)", re.IGNORECASE)
-_WORD = re.compile(r"[a-z][a-z&'’-]*[a-z]|[a-z]", re.IGNORECASE)
-_STOP = frozenset(
-    """a an and are as at be been both but by can did do does each for from had has have he her his how i if in into is it its
-    me more most of on or other our over she so some such than that the their them then there these they this those through to
-    under up very was we were what when where which while who will with would you your company companies year years fiscal fy
-    primarily due mainly based following given information data during per us also among between because since answer question
-    quarter compared approximately about around respectively total amount""".split()
-)
 
 
 def score_answer(question: Question, answer_text: str, is_refusal: bool | None = None) -> Score:
@@ -90,23 +64,10 @@ def kind_of_gold(question: Question) -> GoldKind:
     gold = question.answer.strip()
     if not gold:
         return "none"
-    if _YES_NO.match(gold):
+    if YES_NO.match(gold):
         return "yes_no"
     numbers = parse_numbers(gold, keep_years=True)
-    words = [word for word in _WORD.findall(_without(gold, numbers)) if word.lower() not in _STOP]
-    return "number" if len(numbers) == 1 and len(words) <= 2 else "text"
-
-
-def is_refusal_text(text: str) -> bool:
-    """Whether the text refuses: our own refusal, or three of a dozen signs of an apology for not answering."""
-    if not text.strip() or REFUSAL.rstrip(".").lower() in text.lower():
-        return True
-    return refusal_signs(text) >= MIN_REFUSAL_SIGNS
-
-
-def refusal_signs(text: str) -> int:
-    """Return how many of the signs of a refusal the text shows."""
-    return sum(bool(sign.search(text)) for sign in _REFUSAL_SIGNS)
+    return "number" if len(numbers) == 1 and len(content_words(_without(gold, numbers))) <= 2 else "text"
 
 
 def _without(text: str, numbers: Iterable[Number]) -> str:
@@ -115,18 +76,25 @@ def _without(text: str, numbers: Iterable[Number]) -> str:
     return text
 
 
-def final_part(text: str) -> str:
-    """Return what follows the last 'Answer:', else the whole text."""
-    _, found, after = text.rpartition(ANSWER)
-    return after if found and after.strip() else text
-
-
-def last_numbers(text: str, keep_years: bool = False) -> tuple[Number, ...]:
-    """Return the numbers of the last sentence that holds one."""
-    for sentence in reversed(_SENTENCE.split(final_part(text))):
+def last_numbers(text: str, keep_years: bool = False) -> tuple[tuple[Number, ...], str]:
+    """Return the numbers of the last sentence that holds one, and that sentence."""
+    for sentence in reversed(split_sentences(final_part(text))):
         if numbers := parse_numbers(sentence, keep_years):
-            return numbers
-    return ()
+            return numbers, sentence
+    return (), ""
+
+
+def _signs_agree(gold: Number, answer: Number, question: Question, sentence: str) -> bool:
+    """Whether the signs agree as people take them.
+
+    An outflow is printed either way, so an amount may lack or have a sign too many where the words around it speak of less;
+    a positive amount may be printed as an outflow. A percentage's sign counts unless words say it.
+    """
+    if (gold.value < 0) == (answer.value < 0) or 0 in (gold.value, answer.value):
+        return True
+    if answer.value < 0 and not gold.is_percent:
+        return True
+    return speaks_of_less(sentence if gold.value < 0 else question.answer) or speaks_of_less(question.text)
 
 
 def _values(number: Number, scale: float, wants_percent: bool) -> list[tuple[float, float, str]]:
@@ -143,9 +111,9 @@ def _values(number: Number, scale: float, wants_percent: bool) -> list[tuple[flo
     return meanings
 
 
-def _agree(gold: float, gold_step: float, value: float, step: float) -> bool:
-    """Whether a value rounds to the reference's shown digits; signs are compared by the caller."""
-    slack = 1e-9 * max(1.0, abs(gold))
+def _agree(gold: float, gold_step: float, value: float) -> bool:
+    """Whether a value rounds to the reference's shown digits, signs aside."""
+    slack = 1e-6 * gold_step + 4e-16 * abs(gold)  # only what floats lose
     return abs(abs(gold) - abs(value)) <= gold_step / 2 + slack
 
 
@@ -155,10 +123,10 @@ def match_number(gold: Number, answer: Number, scale: float, wants_percent: bool
     ``scale`` is what the question asks for (1e6 for 'in USD millions'), used where no scale is said.
     """
     for gold_value, gold_step, _ in _values(gold, scale, wants_percent):
-        for value, step, remark in _values(answer, scale, wants_percent or gold.is_percent):
-            if _agree(gold_value, gold_step, value, step):
+        for value, _, remark in _values(answer, scale, wants_percent or gold.is_percent):
+            if _agree(gold_value, gold_step, value):
                 return remark
-    if gold.has_scale and not (answer.has_scale or answer.is_percent) and _agree(gold.value, gold.step, answer.value, 0):
+    if gold.has_scale and not (answer.has_scale or answer.is_percent) and _agree(gold.value, gold.step, answer.value):
         return "the scale is not said"
     return None
 
@@ -170,7 +138,7 @@ def _wants_percent(question: Question) -> bool:
 def _score_number(question: Question, text: str) -> tuple[Outcome, str]:
     gold = (parse_numbers(question.answer) or parse_numbers(question.answer, keep_years=True))[0]
     is_year = not parse_numbers(question.answer)
-    numbers = last_numbers(text, keep_years=is_year)
+    numbers, sentence = last_numbers(text, keep_years=is_year)
     if not numbers:
         if refusal_signs(text):
             return "refused", "gives no number and says that something is missing"
@@ -178,46 +146,15 @@ def _score_number(question: Question, text: str) -> tuple[Outcome, str]:
     scale = parse_scale(question.text)
     for number in numbers:
         remark = match_number(gold, number, scale, _wants_percent(question))
-        if remark is not None:
+        if remark is not None and _signs_agree(gold, number, question, sentence):
             return "correct", f"{number.text} agrees with {gold.text}" + (f" ({remark})" if remark else "")
     shown = ", ".join(number.text for number in numbers[-3:])
     return "wrong", f"{shown} instead of {gold.text}"
 
 
-def polarity_of(text: str, question: str = "") -> bool | None:
-    """Return True for yes, False for no, None where the text does not say.
-
-    A text without a plain yes or no is read by the sentence that restates the question most fully: denied, or with the
-    opposite direction (increase, decrease) of the question, it says no.
-    """
-    part = final_part(text)
-    if match := _YES_NO.match(part):
-        return match[1].lower() == "yes"
-    asked = content_words(question)
-    best, best_overlap = "", 0.0
-    for sentence in _SENTENCE.split(part):
-        said = content_words(sentence)
-        overlap = len(asked & said) + (0.5 if re.match(r"\W*(therefore|thus|so|overall|in conclusion|hence)\b", sentence, re.I) else 0)
-        if match := re.search(r"\b(yes|no)[,.]", sentence, re.IGNORECASE):
-            overlap += 1
-        if said and overlap >= best_overlap:  # of equals the later one: conclusions stand at the end
-            best, best_overlap = sentence, overlap
-    if best_overlap < max(1.5, 0.3 * len(asked)):
-        return None
-    is_denied = bool(_DENIAL.search(best))
-    directions = [_direction_of(question), _direction_of(best)]
-    is_opposite = all(directions) and directions[0] != directions[1]
-    return not (is_denied or is_opposite)
-
-
-def _direction_of(text: str) -> int:
-    """Return 1 where the text speaks of a rise, -1 of a fall, 0 of neither or both."""
-    return bool(_UP.search(text)) - bool(_DOWN.search(text))
-
-
 def _score_yes_no(question: Question, text: str) -> tuple[Outcome, str]:
     wanted, said = polarity_of(question.answer), polarity_of(text, question.text)
-    is_plain = bool(_YES_NO.match(final_part(text)))
+    is_plain = bool(YES_NO.match(final_part(text)))
     if not is_plain and refusal_signs(text) >= MIN_REFUSAL_SIGNS - 1:
         return "refused", "says neither yes nor no, and that something is missing"
     if said is None:
@@ -243,41 +180,8 @@ def _sort_of(number: Number) -> str:
     return "percent" if number.is_percent else "money" if number.has_currency or number.has_scale else "count"
 
 
-def content_words(text: str) -> set[str]:
-    """Return the words that carry content, lower case, cut to their stem's first letters."""
-    words = (word.lower().replace("’", "'").removesuffix("'s").strip("'-") for word in _WORD.findall(text))
-    return {_stem(word) for word in words if word not in _STOP}
-
-
-def _stem(word: str) -> str:
-    """Cut the commonest English endings, enough for 'operations' to meet 'operating'."""
-    for ending in ("ations", "ation", "ating", "ings", "ing", "ions", "ion", "ies", "ed", "es", "s", "e", "y"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
-            return word[: -len(ending)]
-    return word
-
-
-def _choice(question: str, gold: str, text: str) -> tuple[str, str] | None:
-    """For 'Among A, B and C, which ... the most': return (the wanted option, the one the text names), else None."""
-    match = re.search(r"\b(?:among|between|of)\s+([^?]*?),?\s+(?:and|or)\s+([\w -]+?),?\s+which", question, re.IGNORECASE)
-    if not match:
-        return None
-    options = [_stem(words[-1]) for part in [*match[1].split(","), match[2].removesuffix(" activities")]
-               if (words := re.findall(r"[a-z]+", part.lower()))]
-    wanted = [option for option in options if option in content_words(gold)]
-    if len(wanted) != 1:
-        return None
-    for sentence in reversed(_SENTENCE.split(final_part(text))):
-        if re.search(r"\b(most|highest|largest|least|lowest|biggest|greatest|best|worst)\b", sentence, re.IGNORECASE):
-            rest = re.sub(r"\bamong\b[^.]*?\b(and|or)\s+\w+( activities)?,", "", sentence, flags=re.IGNORECASE)
-            places = {option: position for option in options if (position := rest.lower().find(option)) >= 0}
-            if places:
-                return wanted[0], min(places, key=lambda option: places[option])
-    return None
-
-
 def _score_text(question: Question, text: str) -> tuple[Outcome, str]:
-    if choice := _choice(question.text, question.answer, text):
+    if choice := find_choice(question.text, question.answer, text):
         wanted_option, named = choice
         return ("correct" if wanted_option == named else "wrong"), f"names '{named}', the reference '{wanted_option}'"
     figures, said = parse_numbers(question.answer), parse_numbers(text)

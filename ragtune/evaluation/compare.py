@@ -9,6 +9,7 @@ from ragtune.errors import RunError
 from ragtune.records import Record
 
 RESAMPLES = 10_000
+_PLACES = {"closed_book": "without passages (closed book)", "retrieval": "with retrieval", "oracle": "on the oracle page"}
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -90,13 +91,13 @@ def bootstrap_difference(only_a: int, only_b: int, n: int, confidence: float, se
 
 def describe_comparison(comparison: Comparison, setting: str, a: str = "base", b: str = "tuned") -> str:
     """Return the comparison as one plain sentence."""
-    place = {"closed_book": "closed book", "retrieval": "with retrieval", "oracle": "on the oracle page"}.get(setting, setting)
+    place = _PLACES.get(setting, setting)
     if comparison.only_a + comparison.only_b == 0:
         return f"No difference shown {place}: every one of {comparison.n} questions has the same outcome for {a} and {b}."
     low, high = comparison.interval
     facts = (
-        f"{100 * comparison.difference:+.0f} points (paired bootstrap {comparison.confidence:.0%} interval {100 * low:+.0f} to "
-        f"{100 * high:+.0f}), McNemar p = {_p_text(comparison.p)}; right only by {b} {comparison.only_b}, "
+        f"{100 * comparison.difference:+.0f} points (paired bootstrap {comparison.confidence:.0%} interval {100 * low:+.0f} "
+        f"to {100 * high:+.0f}), McNemar p = {_p_text(comparison.p)}; right only by {b} {comparison.only_b}, "
         f"only by {a} {comparison.only_a}, n = {comparison.n}."
     )
     if not comparison.is_shown:

@@ -110,11 +110,12 @@ def compare_models(
     """Return the paired comparison of two models on each rung, over the questions both answered."""
     found = []
     for setting in SETTINGS:
-        sides = [{row.question_id: row.outcome == "correct" for row in graded if row.model == model and row.setting == setting}
-                 for model in (a, b)]
+        rows = [row for row in graded if row.setting == setting]
+        sides = [{row.question_id: row.outcome == "correct" for row in rows if row.model == model} for model in (a, b)]
         both = [question_id for question_id in sides[0] if question_id in sides[1]]
         if both:
-            found.append((setting, compare_paired([sides[0][i] for i in both], [sides[1][i] for i in both], confidence)))
+            outcomes_a, outcomes_b = ([side[question_id] for question_id in both] for side in sides)
+            found.append((setting, compare_paired(outcomes_a, outcomes_b, confidence)))
     return tuple(found)
 
 
@@ -152,7 +153,7 @@ class EvaluationSummary:
                     "setting": setting, "a": "base", "b": "tuned", "test": "mcnemar", "n": c.n,
                     "only_a": c.only_a, "only_b": c.only_b, "p": c.p, "difference": round(c.difference, 4),
                     "interval": _rounded(c.interval), "sentence": describe_comparison(c, setting),
-                }  # fmt: skip
+                }
                 for setting, c in self.comparisons
             ],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},

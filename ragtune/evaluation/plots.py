@@ -26,7 +26,7 @@ _STYLE = {
 def _figure(height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.0, height), layout="constrained")
+    figure = Figure(figsize=(4.5, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -73,7 +73,7 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
                     axes.text(left + share / 2, place, f"{100 * share:.0f}", ha="center", va="center", color=ink)
                 left += share
             low, high = rung.interval
-            axes.plot([low, high], [place + 0.29] * 2, color=INK, linewidth=1.4, solid_capstyle="butt", marker="|", markersize=5)
+            axes.plot([low, high], [place + 0.29] * 2, color=INK, linewidth=1.4, marker="|", markersize=5)
         axes.set_yticks(places, [f"{r.setting.replace('_', ' ')}, {r.model}" for r in rungs])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
@@ -94,7 +94,7 @@ def draw_recall(recall: Mapping[str, float], every_page: Mapping[str, float], n:
         ks = [int(k) for k in recall]
         axes.plot(range(len(ks)), list(recall.values()), marker="o", color=ACCENT, label="any evidence page")
         if list(every_page.values()) != list(recall.values()):
-            axes.plot(range(len(ks)), list(every_page.values()), marker="s", color=FAINT, linestyle="--", label="every evidence page")
+            axes.plot(range(len(ks)), list(every_page.values()), "s--", color=FAINT, label="every evidence page")
             axes.legend(frameon=False, loc="lower right")
         for place, value in enumerate(recall.values()):
             axes.annotate(f"{value:.2f}", (place, value), xytext=(0, 6), textcoords="offset points", ha="center")

@@ -44,7 +44,8 @@ def score_page_recall(items: Sequence[tuple[Question, Sequence[Hit]]], recall_at
     ranks = [(first_rank(q, hits), full_rank(q, hits)) for q, hits in items if q.evidence]
 
     def share(position: int, k: int) -> float:
-        return sum(1 for pair in ranks if (place := pair[position]) is not None and place <= k) / len(ranks) if ranks else 0.0
+        found = sum(1 for pair in ranks if (place := pair[position]) is not None and place <= k)
+        return found / len(ranks) if ranks else 0.0
 
     ks = sorted(set(recall_at))
     return PageRecall(len(ranks), {str(k): share(0, k) for k in ks}, {str(k): share(1, k) for k in ks})

@@ -95,8 +95,8 @@ def pick_examples(graded: Sequence[Graded], each: int = EXAMPLES_EACH) -> list[d
 
 def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe) -> str:
     """Return the report as Markdown."""
-    lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them unanswerable "
-             f"from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
+    lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them "
+             f"unanswerable from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
     lines += _markdown_table(HEADER, table_rows(summary))
     if summary.comparisons:
         lines += ["", "## Is tuned better than base?", "", *(f"- {sentence}" for sentence in summary.sentences())]
@@ -112,7 +112,8 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     lines += ["", "## Examples", ""]
     for example in pick_examples(graded):
         asked = example["question"]
-        lines += [f"### {example['outcome']}: {_inline(asked.question)}", "", f"- reference: {_inline(asked.gold) or 'none (unanswerable)'}"]
+        lines += [f"### {example['outcome']}: {_inline(asked.question)}", ""]
+        lines.append(f"- reference: {_inline(asked.gold) or 'none (unanswerable)'}")
         for row in example["rows"]:
             pages = ", ".join(f"{c.document} page {c.page}" for c in row.citations)
             lines.append(f"- {row.model}: {_inline(row.answer) or '(empty)'}{f' ({pages})' if pages else ''}: "
@@ -144,7 +145,8 @@ def render_html(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    curve = draw_learning_curve(metrics)
+    recall = draw_recall(summary.recall, summary.recall_every_page, summary.recall_n) if summary.recall else ""
+    models = dict.fromkeys(row.model for row in graded)
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         header=HEADER,
@@ -154,12 +156,12 @@ def render_html(
         kinds=kind_rows(summary),
         examples=pick_examples(graded),
         ladder_svg=Markup(draw_ladder(summary.ladder)),
-        recall_svg=Markup(draw_recall(summary.recall, summary.recall_every_page, summary.recall_n)) if summary.recall else "",
-        curve_svg=Markup(curve),
+        recall_svg=Markup(recall),
+        curve_svg=Markup(draw_learning_curve(metrics)),
         recall_line=_recall_line(summary) if summary.recall else "",
         recipe=render_recipe(recipe),
         packages=installed_packages(),
-        seconds_per_answer={m: _mean([r.seconds for r in graded if r.model == m]) for m in dict.fromkeys(r.model for r in graded)},
+        seconds_per_answer={model: _mean([row.seconds for row in graded if row.model == model]) for model in models},
     )
 
 
@@ -176,7 +178,8 @@ def _headline(summary: EvaluationSummary) -> str:
     best = max(summary.ladder, key=lambda rung: rung.correct / max(rung.n, 1), default=None)
     if best is None:
         return "No question was asked."
-    return f"{best.model.capitalize()} answers {best.correct} of {best.n} questions correctly at best ({SETTING_NAMES[best.setting]})."
+    where = SETTING_NAMES[best.setting]
+    return f"{best.model.capitalize()} answers {best.correct} of {best.n} questions correctly at best ({where})."
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

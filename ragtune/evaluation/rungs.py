@@ -28,14 +28,14 @@ def equals(column: str, value: str | int) -> str:
     """Return the filter ``column = value`` with the value quoted as it needs."""
     if isinstance(value, int):
         return f"{column} = {value}"
-    quote = '"' if "'" in value else "'"
-    return f"{column} = {quote}{value}{quote}"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{column} = '{escaped}'"
 
 
 def holds_document(searcher: Searcher, document: str, where: str | None = None) -> bool:
     """Whether the index holds a document (and it meets the filter)."""
     condition = equals("document", document)
-    return bool(searcher.search(document.replace("_", " ") or "document", 1, f"({where}) and {condition}" if where else condition))
+    return bool(searcher.search(document.replace("_", " "), 1, f"({where}) and {condition}" if where else condition))
 
 
 def keep_questions(questions: Sequence[Question], searcher: Searcher, where: str | None, limit: int) -> list[Question]:
@@ -56,7 +56,6 @@ def open_rungs(
     settings: Sequence[Setting],
     k: int,
     recall_at: Sequence[int] = (),
-    where: str | None = None,
     progress: Progress | None = None,
 ) -> Rungs:
     """Search once for all models and return what each rung shows.
@@ -73,7 +72,7 @@ def open_rungs(
         if lacking := tuple(dict.fromkeys(e.document for e in question.evidence if e.document not in present)):
             rungs.missing_documents[question.id] = lacking
     asked = [question for question in questions if question.id not in rungs.missing_documents]
-    found = _search_all(searcher, [question.text for question in asked], max([k, *recall_at]), where)
+    found = _search_all(searcher, [question.text for question in asked], max([k, *recall_at]))
     rungs.found = {question.id: hits for question, hits in zip(asked, found)}
     rungs.shown["retrieval"] = {question_id: hits[:k] for question_id, hits in rungs.found.items()}
     if "oracle" not in settings:
@@ -90,10 +89,10 @@ def open_rungs(
     return rungs
 
 
-def _search_all(searcher: Searcher, questions: list[str], k: int, where: str | None) -> list[list[Hit]]:
+def _search_all(searcher: Searcher, questions: list[str], k: int) -> list[list[Hit]]:
     """Search for all questions at once where the searcher can, which embeds them in batches."""
     together = getattr(searcher, "search_many", None)
-    return together(questions, k, where) if together else [searcher.search(question, k, where) for question in questions]
+    return together(questions, k) if together else [searcher.search(question, k) for question in questions]
 
 
 def oracle_hits(question: Question, searcher: Searcher) -> list[Hit]:

@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 Opener = Callable[[], Generator]
 BATCHES_AT_ONCE = 4
 NO_RUN = "There is no tuned run yet, so only the base model was measured. Do: ragtune train, then ragtune evaluate."
-UNANSWERABLE = "{} question(s) cannot be answered from the documents: a refusal is the correct answer to them. They have no gold "\
-    "page, so their oracle rung shows what retrieval finds."
-NO_EVIDENCE = "{} question(s) name no evidence page: their oracle rung shows what retrieval finds."
-LEFT_OUT = "{} question(s) are left out of retrieval and oracle, because the index lacks their document(s): {}."
-NO_TEXT = "The evidence page of {} question(s) has no text in the index; the oracle rung shows them nothing: {}."
+UNANSWERABLE = (
+    "Unanswerable from the documents: {} of the questions. A refusal is the correct answer to them; they have no gold page, "
+    "so their oracle rung shows what retrieval finds."
+)
+NO_EVIDENCE = "Without an evidence page: {} of the questions. Their oracle rung shows what retrieval finds."
+LEFT_OUT = "Left out of retrieval and oracle: {} of the questions, because the index lacks what they are about: {}."
+NO_TEXT = "Evidence page without text in the index, so that the oracle rung shows nothing: {} of the questions: {}."
 
 
 def run_evaluate(
@@ -48,7 +50,6 @@ def run_evaluate(
 
     Raises RunError where questions or a folder are missing, or the run does not fit index, prompt or base model.
     """
-    from ragtune.models.language import open_generator
     from ragtune.retrieval.search import open_searcher
 
     questions = _read(recipe, dataset or dataset_folder(recipe))
@@ -56,28 +57,46 @@ def run_evaluate(
     if set(recipe.evaluation.settings) != {"closed_book"} or recipe.evaluation.where:
         searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     index_id = str(getattr(getattr(searcher, "index", None), "id", ""))
-    openers: dict[str, Opener] = {"base": lambda: open_generator(recipe.generator)}
-    notes, run_id, run_path = [], "", run or run_folder(recipe)
-    if "tuned" in models and (run is not None or (run_path / "manifest.json").is_file()):
-        from ragtune.training.run import check_run_fits, open_run
-
-        opened = open_run(run_path)
-        run_id = str(opened.id)
-        openers["tuned"] = lambda: _open_tuned(recipe, opened, check_run_fits, index_id, allow_mismatch)
-    elif "tuned" in models:
+    notes, run_path = [], run or run_folder(recipe)
+    is_tuned = "tuned" in models and (run is not None or (run_path / "manifest.json").is_file())
+    if "tuned" in models and not is_tuned:
         notes.append(NO_RUN)
+    openers, ids = _open_models(recipe, run_path if is_tuned else None, index_id, allow_mismatch)
     return evaluate_models(
         recipe, questions, searcher, {name: openers[name] for name in models if name in openers},
-        out or evaluation_folder(recipe), index_id, run_id, run_path if run_id else None, notes, report,
+        out or evaluation_folder(recipe), index_id, ids, run_path if is_tuned else None, notes, report,
     )
 
 
-def _open_tuned(recipe: Recipe, run: Any, check: Callable[..., None], index_id: str, allow_mismatch: bool) -> Generator:
-    from ragtune.models.language import open_generator
+def _open_models(
+    recipe: Recipe, run: Path | None, index_id: str, allow_mismatch: bool
+) -> tuple[dict[str, Opener], dict[str, str]]:
+    """Return what opens base and, where there is a run, tuned; and their fingerprints.
 
-    generator = open_generator(recipe.generator, adapter=run.adapter)
-    check(run, index_id, prompt_hash(), getattr(generator, "fingerprint", ""), allow_mismatch)
-    return generator
+    One generator serves both, the run's adapter being switched on for tuned: nothing is loaded twice. A run that does not
+    fit is refused before anything is asked.
+    """
+    from ragtune.models.language import open_generator
+    from ragtune.training.run import check_run_fits, open_run
+
+    opened = open_run(run) if run else None
+    generator = open_generator(recipe.generator)
+    fingerprint = str(getattr(generator, "fingerprint", "") or generator.name)
+    if opened is None:
+        return {"base": lambda: generator}, {"base": fingerprint}
+    adapter = opened.adapter
+    check_run_fits(opened, index_id, prompt_hash(), fingerprint, allow_mismatch)
+    attach = getattr(generator, "attach", None)
+    if attach is None:  # a remote or fake model: opening it with an adapter says why it cannot be tuned
+        open_generator(recipe.generator, adapter=adapter)
+
+    def with_adapter(path: Path | None) -> Generator:
+        if attach is not None:
+            attach(path)
+        return generator
+
+    openers: dict[str, Opener] = {"base": lambda: with_adapter(None), "tuned": lambda: with_adapter(adapter)}
+    return openers, {"base": fingerprint, "tuned": str(opened.id)}
 
 
 def _read(recipe: Recipe, dataset: Path) -> list[Question]:
@@ -100,7 +119,7 @@ def evaluate_models(
     openers: Mapping[str, Opener],
     folder: Path,
     index_id: str = "",
-    run_id: str = "",
+    model_ids: Mapping[str, str] | None = None,
     run: Path | None = None,
     notes: Sequence[str] = (),
     report: Report | None = None,
@@ -108,6 +127,7 @@ def evaluate_models(
     """Ask every model on every rung and write the evaluation folder. ``openers`` maps 'base' and 'tuned' to a loader.
 
     Hits are found once, so that both models see the same passages. A model is opened only where answers are missing.
+    ``model_ids`` are their fingerprints, ``run`` the folder whose learning curve is drawn.
     """
     from ragtune.evaluation.report import write_report
 
@@ -117,12 +137,13 @@ def evaluate_models(
     else:
         questions = list(questions[: recipe.evaluation.limit or None])
     _check_questions(questions, recipe)
-    key = _key_of(recipe, questions, index_id, run_id)
+    model_ids = dict(model_ids or {})
+    key = _key_of(recipe, questions, index_id, model_ids)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building_folder(folder, keep_partial=True) as partial:
         log = AnswerLog(partial, key)
-        settings, retrieval = recipe.evaluation.settings, recipe.retrieval
-        rungs = open_rungs(questions, searcher, settings, retrieval.k, recipe.evaluation.recall_at, retrieval.where,
+        settings = recipe.evaluation.settings
+        rungs = open_rungs(questions, searcher, settings, recipe.retrieval.k, recipe.evaluation.recall_at,
                            progress_of(report, "finding passages"))
         for model, opener in openers.items():
             _ask_model(recipe, questions, rungs, model, opener, log, report)
@@ -131,25 +152,31 @@ def evaluate_models(
         summary = dataclasses.replace(summary, seconds=time.perf_counter() - begun)
         write_json(partial / "summary.json", summary.to_dict())
         write_report(partial, summary, graded, recipe, run)
-        write_manifest(partial, "evaluation", recipe=json.loads(recipe.model_dump_json()), key=key, index=index_id, run=run_id,
-                       prompt=prompt_hash(), questions=len(questions), ladder=summary.to_dict()["ladder"])
+        write_manifest(
+            partial, "evaluation", recipe=json.loads(recipe.model_dump_json()), key=key, index_id=index_id, models=model_ids,
+            prompt_hash=prompt_hash(), questions=len(questions), ladder=summary.to_dict()["ladder"],
+        )
     return summary
 
 
 def _check_questions(questions: Sequence[Question], recipe: Recipe) -> None:
     if not questions:
         where = f" that meet evaluation.where ({recipe.evaluation.where})" if recipe.evaluation.where else ""
-        raise QuestionError(f"there are no questions{where}. Name a question file in evaluation.questions, or widen the filter.")
+        raise QuestionError(
+            f"there are no questions{where}. Name a question file in evaluation.questions, or widen the filter."
+        )
     ids = [question.id for question in questions]
     if double := next((i for i in ids if ids.count(i) > 1), None):
-        raise QuestionError(f"the question id '{double}' occurs {ids.count(double)} times. Give every question its own id.")
+        raise QuestionError(
+            f"the question id '{double}' occurs {ids.count(double)} times. Give every question its own id."
+        )
 
 
-def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str, run_id: str) -> str:
+def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str, model_ids: Mapping[str, str]) -> str:
     """Return the hash of all that the answers depend on: a partial log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
     asked = [question.to_dict() for question in questions]
-    return hash_text(json.dumps([values, asked, index_id, run_id, prompt_hash()], sort_keys=True, default=str))
+    return hash_text(json.dumps([values, asked, index_id, dict(model_ids), prompt_hash()], sort_keys=True, default=str))
 
 
 def _ask_model(
