@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
