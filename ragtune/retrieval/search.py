@@ -19,21 +19,22 @@ from ragtune.seams import Embedder
 if TYPE_CHECKING:
     import numpy as np
 
-Search = Callable[[Index, Sequence[str], int, "np.ndarray | None", Retrieval], list[Found]]
+Questions = Sequence[str]
+Search = Callable[[Index, Questions, int, "np.ndarray | None", Retrieval], list[Found]]
 """Takes index, questions, k, the rows a filter keeps (None: all) and the recipe's section; returns rows and scores."""
 
 
-def find_dense(index: Index, questions: Sequence[str], k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
+def find_dense(index: Index, questions: Questions, k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
     """Find by the cosine of question and chunk vectors."""
     return search_dense(index.dense, index.embedder.embed_questions(questions), k, keep)
 
 
-def find_lexical(index: Index, questions: Sequence[str], k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
+def find_lexical(index: Index, questions: Questions, k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
     """Find by BM25."""
     return search_lexical(index.lexical, questions, k, keep)
 
 
-def find_fused(index: Index, questions: Sequence[str], k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
+def find_fused(index: Index, questions: Questions, k: int, keep: np.ndarray | None, retrieval: Retrieval) -> list[Found]:
     """Fuse the first ``candidates`` of both by their ranks."""
     many = max(k, retrieval.candidates)
     weights = (retrieval.dense_weight, retrieval.lexical_weight)
