@@ -10,8 +10,11 @@ import re
 from dataclasses import dataclass
 
 YEAR = re.compile(r"\b(?:19[89]\d|20[0-4]\d)\b")
-_AMOUNT = r"(?:[$€£]\s*)?(?:\(\s*)?(?:[$€£]\s*)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*\))?(?:\s*%)?(?:\s*\))?|[—–-]"
-_ROW = re.compile(rf"^(?P<label>.*?[A-Za-z)].*?)[\s:.]+(?P<amounts>(?:[$€£]?\s*(?:{_AMOUNT})\s*)+)$")
+_AMOUNT = (
+    r"(?:[$€£]\s*)?(?:(?:\(\s*)?(?:[$€£]\s*)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*\))?(?:\s*%)?(?:\s*\))?|[—–-](?!\d))"
+)
+# White space parts the amounts: without it a run of digits could be read in exponentially many ways.
+_ROW = re.compile(rf"^(?P<label>.*?[A-Za-z)].*?)[\s:.]+(?P<amounts>{_AMOUNT}(?:\s+{_AMOUNT})*)\s*$")
 _AMOUNTS = re.compile(_AMOUNT)
 _HEADER_WORDS = re.compile(
     r"\b(?:january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul"
