@@ -129,7 +129,8 @@ def test_any_answer_gets_an_outcome(answer: str, gold: str) -> None:
 
 
 @pytest.mark.real
-def test_agreement_with_people() -> None:
+def test_agreement_with_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     from scripts.bench_scorer import agreement, read_labelled
 
     data = Path(os.environ.get("RAGTUNE_FINANCEBENCH", Path(__file__).parents[2] / "shared" / "financebench"))

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from ladder_fakes import MemorySearcher, ReadingGenerator, chunks, questions
+from ladder_fakes import COMPANIES, MemorySearcher, ReadingGenerator, chunks, questions
 
 from ragtune.errors import QuestionError
 from ragtune.evaluation.ladder import EvaluationSummary, Graded
@@ -128,6 +128,39 @@ def test_another_recipe_starts_clean(tmp_path: Path) -> None:
     again = ReadingGenerator()
     measure(tmp_path / "e", other, base=again)
     assert again.asked == 40
+
+
+def test_a_finished_evaluation_is_not_asked_again(tmp_path: Path) -> None:
+    first = measure(tmp_path / "e", base=ReadingGenerator(slip=2)).to_dict()
+    again = ReadingGenerator()
+    second = measure(tmp_path / "e", base=again).to_dict()
+    assert again.asked == 0
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    other = ReadingGenerator()
+    evaluate_models(RECIPE, questions(), MemorySearcher(), {"base": lambda: other}, tmp_path / "e", "another index")
+    assert other.asked == 40
+
+
+def test_one_index_from_files_to_ladder(tmp_path: Path) -> None:
+    from ragtune.recipe.schema import Documents, Index
+    from ragtune.retrieval.search import open_searcher
+    from ragtune.stages.index import run_index
+
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for company in COMPANIES:
+        pages = [chunk.text for chunk in chunks() if chunk.document == company]
+        (folder / f"{company}.txt").write_text("\f".join(pages))
+    recipe = RECIPE.model_copy(update={"documents": Documents(folder=str(folder)), "index": Index(embedder="hash")})
+    run_index(recipe, tmp_path / "index")
+    searcher = open_searcher(tmp_path / "index", recipe.retrieval)
+    summary = evaluate_models(recipe, questions(), searcher, {"base": ReadingGenerator}, tmp_path / "e", searcher.index.id)
+    rungs = {rung.setting: rung for rung in summary.ladder}
+    assert (rungs["oracle"].n, rungs["oracle"].correct) == (13, 13)
+    assert summary.missing_documents == {"q-lost": ("LOST_2021_10K",)}
+    assert summary.recall["5"] == 1.0
+    oracle = {row.question_id: row for row in rows_of(tmp_path / "e") if row.setting == "oracle"}
+    assert [(p.document, p.page) for p in oracle["q23"].passages] == [("COIL_2021_10K", 3)]
 
 
 def test_oracle_shows_the_evidence_page_and_falls_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,13 @@ def grade(question: Question, answer: Answer, model: str, setting: Setting, seco
         problems=answer.problems,
         seconds=round(seconds, 4),
     )
+
+
+def rescore(question: Question, row: Graded) -> Graded:
+    """Return the line with its outcome and reason as the scorer says now."""
+    score = score_answer(question, row.answer, row.is_refusal or None)
+    assert score.outcome is not None
+    return dataclasses.replace(row, outcome=score.outcome, reason=score.reason)
 
 
 @dataclass(frozen=True)

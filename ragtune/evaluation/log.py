@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,21 +13,29 @@ LOG = "answers.jsonl"
 KEY = "key.txt"
 
 
+def _read_key(folder: Path) -> str:
+    path = folder / KEY
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 class AnswerLog:
     """Appends graded answers to ``answers.jsonl`` of a folder and knows which are there already.
 
     ``key`` stands for everything an answer depends on. A folder begun under another key is emptied first, and a last
-    line that a kill cut off is dropped.
+    line that a kill cut off is dropped. ``finished`` is an evaluation folder whose answers are taken over where it was
+    made under the same key.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, finished: Path | None = None) -> None:
         self.path = folder / LOG
         self.rows: dict[tuple[str, str, str], Graded] = {}
         key_path = folder / KEY
-        if not key_path.is_file() or key_path.read_text(encoding="utf-8") != key:
+        if _read_key(folder) != key:
             for file in folder.iterdir():
                 if file.is_file():
                     file.unlink()
+            if finished and _read_key(finished) == key and (finished / LOG).is_file():
+                shutil.copyfile(finished / LOG, self.path)
             key_path.write_text(key, encoding="utf-8")
         if self.path.is_file():
             self._take_up()

@@ -12,16 +12,18 @@ from pathlib import Path
 from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
 from ragtune.errors import QuestionError, RunError
-from ragtune.evaluation.ladder import EvaluationSummary, Graded, build_ladder, compare_models, grade
-from ragtune.evaluation.log import AnswerLog
+from ragtune.evaluation.ladder import EvaluationSummary, Graded, build_ladder, compare_models, grade, rescore
+from ragtune.evaluation.log import LOG, AnswerLog
 from ragtune.evaluation.ranking import score_page_recall
 from ragtune.evaluation.rungs import Rungs, keep_questions, open_rungs
-from ragtune.files import building_folder, hash_text, write_json, write_manifest
+from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
 from ragtune.recipe.places import dataset_folder, evaluation_folder, index_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Question, Setting
 from ragtune.seams import Generator, Report, Searcher, progress_of
 
+VERSION = 1
+"""Raise it when answers come about in another way: logs of an earlier version are then not gone on with."""
 logger = logging.getLogger(__name__)
 Opener = Callable[[], Generator]
 BATCHES_AT_ONCE = 4
@@ -125,7 +127,8 @@ def evaluate_models(
 ) -> EvaluationSummary:
     """Ask every model on every rung and write the evaluation folder. ``openers`` maps 'base' and 'tuned' to a loader.
 
-    Hits are found once, so that both models see the same passages. A model is opened only where answers are missing.
+    Hits are found once, so that both models see the same passages. A model is opened only where answers are missing: those
+    of a start that was stopped, or of a finished evaluation of the same models, index, questions and recipe, are kept.
     ``model_ids`` are their fingerprints, ``run`` the folder whose learning curve is drawn.
     """
     from ragtune.evaluation.report import write_report
@@ -140,13 +143,14 @@ def evaluate_models(
     key = _key_of(recipe, questions, index_id, model_ids)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building_folder(folder, keep_partial=True) as partial:
-        log = AnswerLog(partial, key)
+        log = AnswerLog(partial, key, finished=folder)
         settings = recipe.evaluation.settings
         rungs = open_rungs(questions, searcher, settings, recipe.retrieval.k, recipe.evaluation.recall_at,
                            progress_of(report, "finding passages"))
         for model, opener in openers.items():
             _ask_model(recipe, questions, rungs, model, opener, log, report)
         graded = _in_order(log, openers, settings, questions)
+        write_jsonl(partial / LOG, (row.to_dict() for row in graded))
         summary = _summarise(recipe, questions, rungs, graded, folder, notes)
         summary = dataclasses.replace(summary, seconds=time.perf_counter() - begun)
         write_json(partial / "summary.json", summary.to_dict())
@@ -171,11 +175,13 @@ def _check_questions(questions: Sequence[Question], recipe: Recipe) -> None:
         )
 
 
-def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str, model_ids: Mapping[str, str]) -> str:
+def _key_of(
+    recipe: Recipe, questions: Sequence[Question], index_id: str, model_ids: Mapping[str, str]
+) -> str:
     """Return the hash of all that the answers depend on: a partial log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
     asked = [question.to_dict() for question in questions]
-    return hash_text(json.dumps([values, asked, index_id, dict(model_ids), prompt_hash()], sort_keys=True, default=str))
+    return hash_text(json.dumps([values, asked, index_id, dict(model_ids), prompt_hash(), VERSION], sort_keys=True, default=str))
 
 
 def _ask_model(
@@ -217,9 +223,16 @@ def _answer_batch(
 def _in_order(
     log: AnswerLog, models: Mapping[str, Opener], settings: Sequence[Setting], questions: Sequence[Question]
 ) -> list[Graded]:
-    """Return the log's rows in the order of models, rungs and questions, whatever order they were answered in."""
-    keys = [(model, setting, question.id) for model in models for setting in settings for question in questions]
-    return [log.rows[key] for key in keys if key in log.rows]
+    """Return the log's rows in the order of models, rungs and questions, whatever order they were answered in.
+
+    They are scored anew, so that answers taken up from an earlier start are judged by the scorer of today.
+    """
+    keys = [(model, setting, question) for model in models for setting in settings for question in questions]
+    return [
+        rescore(question, log.rows[model, setting, question.id])
+        for model, setting, question in keys
+        if log.has(model, setting, question.id)
+    ]
 
 
 def _summarise(
