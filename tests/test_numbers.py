@@ -92,6 +92,12 @@ def test_any_text_is_read_without_error_and_spans_hold(text: str) -> None:
         assert any(character.isdigit() for character in text[number.start : number.end])
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", ["1", "1,", "(", "- ", "a1", " ", "\n", "$ ( ", "Q2 ", "1. "])
+def test_long_nonsense_is_read_in_linear_time(unit: str) -> None:
+    parse_numbers(unit * (60_000 // len(unit)))
+
+
 @given(st.integers(min_value=-9999, max_value=9999))
 def test_percentages_in_tenths(tenths: int) -> None:
     (number,) = parse_numbers(f"The margin was {tenths / 10:.1f}% that year.")

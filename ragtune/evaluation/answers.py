@@ -143,9 +143,9 @@ def _score_number(question: Question, text: str) -> tuple[Outcome, str]:
         if refusal_signs(text):
             return "refused", "gives no number and says that something is missing"
         return "wrong", f"no number; the reference is {question.answer.strip()}"
-    scale = parse_scale(question.text)
+    scale, percent = parse_scale(question.text), _wants_percent(question)
     for number in numbers:
-        remark = match_number(gold, number, scale, _wants_percent(question))
+        remark = match_number(gold, number, scale, percent)
         if remark is not None and _signs_agree(gold, number, question, sentence):
             return "correct", f"{number.text} agrees with {gold.text}" + (f" ({remark})" if remark else "")
     shown = ", ".join(number.text for number in numbers[-3:])
@@ -186,7 +186,8 @@ def _score_text(question: Question, text: str) -> tuple[Outcome, str]:
         return ("correct" if wanted_option == named else "wrong"), f"names '{named}', the reference '{wanted_option}'"
     figures, said = parse_numbers(question.answer), parse_numbers(text)
     percent = _wants_percent(question)
-    met = [f for f in figures if any(match_number(f, n, parse_scale(question.text), percent) is not None for n in said)]
+    scale = parse_scale(question.text)
+    met = [f for f in figures if any(match_number(f, n, scale, percent) is not None for n in said)]
     if figures and re.search(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", question.text, re.IGNORECASE):
         missing = [f.text for f in figures if f not in met]
         return ("wrong", f"without {', '.join(missing)}") if missing else ("correct", "holds the reference's figures")

@@ -30,7 +30,7 @@ _LABELS = re.compile(
             r"\b(?:note|item|page|pages|pg\.?|step|section|exhibit|part|topic|asc|asu|level|rule|form|figure|table|passage)"
             r"s?\s+#?\d+(?:[-.]\d+)*[a-z]?\b",
             r"\[\d+(?:\s*[,–-]\s*\d+)*\]",  # citations
-            r"(?m:^\s*(?:\d{1,2}[.)]|\(\d{1,2}\))(?=\s))",  # list ordinals
+            r"(?m:^[ \t]{0,20}(?:\d{1,2}[.)]|\(\d{1,2}\))(?=\s))",  # list ordinals
             r"\b\d{1,3}(?:st|nd|rd|th)\b",
             r"\b\d{1,3}[- ](?:year|month|week|quarter|day|point-in-time)s?\b",
             r"(?<![\w.])\d*[A-Za-z_]+\d[\w-]*",  # names such as MMM26 or A320
@@ -39,13 +39,13 @@ _LABELS = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?P<open>\(\s*)?(?P<sign>(?<![\w%)\]])[-−–](?=[$€£¥\d.U]))?(?P<currency>(?:US|C|A)?[$€£¥]|\b(?:USD|EUR|GBP)\b)?\s*"
-    r"(?P<inner>\(\s*|(?<=[$€£¥])[-−–](?=[\d.]))?"
+    r"(?P<open>\(\s{0,3})?(?P<sign>(?<![\w%)\]])[-−–](?=[$€£¥\d.U]))?(?P<currency>(?:US|C|A)?[$€£¥]|\b(?:USD|EUR|GBP)\b)?\s{0,3}"
+    r"(?P<inner>\(\s{0,3}|(?<=[$€£¥])[-−–](?=[\d.]))?"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
-    r"(?P<close>\s*\))?"
-    r"(?:\s*(?P<percent>%|percent(?:age)?\b(?:\s+points?\b)?|pct\b|pp\b|bps\b|basis\s+points?\b))?"
-    r"(?:[\s-]*(?P<scale>thousands?|millions?|billions?|trillions?|mm|mn|mln|bn|bln|tn|(?<=\d)[kmb])\b)?"
-    r"(?P<late>\s*\)|\$)?",
+    r"(?P<close>\s{0,3}\))?"
+    r"(?:\s{0,3}(?P<percent>%|percent(?:age)?\b(?:\s+points?\b)?|pct\b|pp\b|bps\b|basis\s+points?\b))?"
+    r"(?:[\s-]{0,3}(?P<scale>thousands?|millions?|billions?|trillions?|mm|mn|mln|bn|bln|tn|(?<=\d)[kmb])\b)?"
+    r"(?P<late>\s{0,3}\)|\$)?",
     re.IGNORECASE,
 )
 _YEAR = re.compile(r"(?:19|20)\d\d")
@@ -97,7 +97,8 @@ def parse_numbers(text: str, keep_years: bool = False) -> tuple[Number, ...]:
     text = _LABELS.sub(lambda match: " " * len(match[0]), text)
     found = []
     for match in _NUMBER.finditer(text):
-        before, after = text[: match.start("digits")][-1:], text[match.end() : match.end() + 1]
+        place = match.start("digits")
+        before, after = text[max(place - 1, 0) : place], text[match.end() : match.end() + 1]
         if (before.isalnum() and not match["currency"]) or (after.isalpha() and not match["scale"] and after not in "xX"):
             continue
         number = _number_of(match)

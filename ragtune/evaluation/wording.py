@@ -35,6 +35,9 @@ _DENIAL = re.compile(
     r"\b(not|no|never|neither|cannot|nor|none|without|negative|lacks?|unlikely|n['’]t)\b|n['’]t\b|\bfails?\b", re.IGNORECASE
 )
 _CONCLUSION = re.compile(r"\W*(therefore|thus|so|overall|in conclusion|hence)\b", re.IGNORECASE)
+_OPTIONS = re.compile(
+    r"\b(?:among|between|of)\s+([^?]{1,300}?),?\s+(?:and|or)\s+([\w -]{1,60}?),?\s+which", re.IGNORECASE
+)
 _UP = re.compile(r"\b(increas|improv|grow|grew|rose|rise|rising|higher|accelerat|expand|up\b)", re.IGNORECASE)
 _DOWN = re.compile(r"\b(decreas|declin|drop|fell|fall|reduc|lower|decelerat|shr[iu]nk|worsen|down\b)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(loss|negative|outflow|used|deficit|minus|lost|less|contract|shr[ai]nk)", re.IGNORECASE)
@@ -124,7 +127,7 @@ def _stem(word: str) -> str:
 
 def find_choice(question: str, gold: str, text: str) -> tuple[str, str] | None:
     """For 'Among A, B and C, which ... the most': return (the wanted option, the one the text names), else None."""
-    match = re.search(r"\b(?:among|between|of)\s+([^?]*?),?\s+(?:and|or)\s+([\w -]+?),?\s+which", question, re.IGNORECASE)
+    match = _OPTIONS.search(question)
     if not match:
         return None
     options = [_stem(words[-1]) for part in [*match[1].split(","), match[2].removesuffix(" activities")]
@@ -134,7 +137,7 @@ def find_choice(question: str, gold: str, text: str) -> tuple[str, str] | None:
         return None
     for sentence in reversed(split_sentences(final_part(text))):
         if re.search(r"\b(most|highest|largest|least|lowest|biggest|greatest|best|worst)\b", sentence, re.IGNORECASE):
-            rest = re.sub(r"\bamong\b[^.]*?\b(and|or)\s+\w+( activities)?,", "", sentence, flags=re.IGNORECASE)
+            rest = re.sub(r"\bamong\b[^.]{0,200}?\b(and|or)\s+\w+( activities)?,", "", sentence, flags=re.IGNORECASE)
             places = {option: position for option in options if (position := rest.lower().find(option)) >= 0}
             if places:
                 return wanted[0], min(places, key=lambda option: places[option])
