@@ -39,13 +39,13 @@ _LABELS = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?P<open>\(\s{0,3})?(?P<sign>(?<![\w%)\]])[-−–](?=[$€£¥\d.U]))?(?P<currency>(?:US|C|A)?[$€£¥]|\b(?:USD|EUR|GBP)\b)?\s{0,3}"
-    r"(?P<inner>\(\s{0,3}|(?<=[$€£¥])[-−–](?=[\d.]))?"
+    r"(?P<open>\(\s{0,9})?(?P<sign>(?<![\w%)\]])[-−–](?=[$€£¥\d.U]))?(?P<currency>(?:US|C|A)?[$€£¥]|\b(?:USD|EUR|GBP)\b)?\s{0,9}"
+    r"(?P<inner>\(\s{0,9}|(?<=[$€£¥])[-−–](?=[\d.]))?"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
-    r"(?P<close>\s{0,3}\))?"
-    r"(?:\s{0,3}(?P<percent>%|percent(?:age)?\b(?:\s+points?\b)?|pct\b|pp\b|bps\b|basis\s+points?\b))?"
-    r"(?:[\s-]{0,3}(?P<scale>thousands?|millions?|billions?|trillions?|mm|mn|mln|bn|bln|tn|(?<=\d)[kmb])\b)?"
-    r"(?P<late>\s{0,3}\)|\$)?",
+    r"(?P<close>\s{0,9}\))?"
+    r"(?:\s{0,9}(?P<percent>%|percent(?:age)?\b(?:\s+points?\b)?|pct\b|pp\b|bps\b|basis\s+points?\b))?"
+    r"(?:[\s-]{0,9}(?P<scale>thousands?|millions?|billions?|trillions?|mm|mn|mln|bn|bln|tn|(?<=\d)[kmb])\b)?"
+    r"(?P<late>\s{0,9}\)|\$)?",
     re.IGNORECASE,
 )
 _YEAR = re.compile(r"(?:19|20)\d\d")
