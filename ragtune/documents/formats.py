@@ -198,6 +198,7 @@ def mend_hyphens(texts: Sequence[str]) -> list[str]:
         joined = match[1] + match[2]
         return joined if match[2][:1].islower() and joined.lower() in words else f"{match[1]}-{match[2]}"
 
+    texts = [re.sub(r"[\ufffe\x02](?=\d{1,4}\s*$)", "-\n", text) for text in texts]  # what follows is the page number
     return [re.sub(r"([^\W_]*)[\ufffe\x02](?:\r?\n)?([^\W_]*)", mend, text) for text in texts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,7 @@ from ragtune.errors import DocumentError
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _TAIL_BYTES = 8192  # where the end mark of a whole PDF stands, web servers' trailing bytes allowed for
 _DRAWN_PATHS = 200  # a page without text but with so many drawn paths holds letters drawn as outlines
-# Two rows read into one line: amounts, then a label, then amounts again.
-_NUMBER = r"[$(]{0,2} ?\d[\d,.]*[)%]?"
-_MERGED = re.compile(rf"\d[)%]? +(?!and |or |of |to |in )[A-Za-z][^\n]{{2,80}}? {_NUMBER} +{_NUMBER}(?: |$)", re.MULTILINE)
+_WORD = re.compile(r"(\s*)(\S+)")
 
 
 def read_pdf(path: Path) -> tuple[list[str], list[int]]:
@@ -68,9 +67,7 @@ def _read_page(document: Any, position: int) -> tuple[str, bool]:
     try:
         text_page = page.get_textpage()
         try:
-            text = text_page.get_text_range().replace("\r\n", "\n")
-            if _MERGED.search(text):
-                text = _break_rows(text_page, text)
+            text = reline(text_page, text_page.get_text_range())
             return text, not text.strip() and _is_drawn(page)
         finally:
             text_page.close()
@@ -86,20 +83,41 @@ def _is_drawn(page: Any) -> bool:
     return raw.FPDF_PAGEOBJ_IMAGE in kinds or kinds.count(raw.FPDF_PAGEOBJ_PATH) > _DRAWN_PATHS
 
 
-def _break_rows(text_page: Any, text: str) -> str:
-    """Return the text with a line break wherever the pen went back left and down: some files lack them in tables."""
+def reline(text_page: Any, text: str) -> str:
+    """Return the text with its lines as the eye sees them, judged by where each word begins.
+
+    PDFium misses a line break where the pen went back left and down, so that several statement rows become one line, and
+    makes one where a word on the same line was drawn apart, so that amounts stand below their label.
+    """
+    if text_page.count_chars() != len(text):
+        return text.replace("\r\n", "\n")  # PDFium left out letters, so that places in the text are not places on the page
+    pieces: list[str] = []
+    last_x = last_y = 0.0
+    for match in _WORD.finditer(text):
+        x, y = _origin(text_page, match.start(2))
+        gap = match[1]
+        if pieces and "\n" in gap:
+            if abs(y - last_y) < 1.5 and x > last_x:
+                is_apart = match[2][0] != "," and _space_between(text_page, match.start() - 1, match.start(2))
+                gap = " " if is_apart else ""
+        elif pieces and x < last_x - 1.0 and y < last_y - 2.0:
+            gap = "\n"
+        last_x, last_y = x, y
+        pieces += [gap.replace("\r\n", "\n"), match[2]]
+    return "".join(pieces)
+
+
+def _origin(text_page: Any, position: int) -> tuple[float, float]:
+    """Return where a letter stands on its base line, in points from the lower left."""
     from pypdfium2 import raw
 
-    count = text_page.count_chars()
-    letters: list[str] = []
-    last: tuple[float, float, float] | None = None  # left edge, middle and height of the last visible letter
-    for position in range(count):
-        letter = chr(raw.FPDFText_GetUnicode(text_page, position))
-        if letter.strip() and letter not in "\ufffe\x02":
-            left, bottom, _, top = text_page.get_charbox(position)
-            middle, height = (bottom + top) / 2, top - bottom
-            if last and left < last[0] and middle < last[1] - 0.6 * max(height, last[2], 4) and "\n" not in letters[-2:]:
-                letters.append("\n")
-            last = left, middle, height
-        letters.append(letter)
-    return "".join(letters).replace("\r\n", "\n") if count else text
+    x, y = ctypes.c_double(), ctypes.c_double()
+    raw.FPDFText_GetCharOrigin(text_page, position, x, y)
+    return x.value, y.value
+
+
+def _space_between(text_page: Any, left: int, right: int) -> bool:
+    """Tell whether two letters on one line stand so far apart that a space belongs between them."""
+    _, bottom, end, top = text_page.get_charbox(left, loose=True)
+    start = text_page.get_charbox(right, loose=True)[0]
+    return bool(start - end > 0.12 * (top - bottom))
