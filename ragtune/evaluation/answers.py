@@ -28,6 +28,7 @@ from ragtune.records import Outcome, Question, Score
 
 METRIC = "answer"
 MIN_RECALL = 0.5
+_CHANGE = re.compile(r"\bchang|\bdiffer|\bgr[oe]w|\byear[- ]over[- ]year|\bhigher or lower", re.IGNORECASE)
 GoldKind = Literal["none", "number", "yes_no", "text"]
 
 
@@ -87,14 +88,17 @@ def last_numbers(text: str, keep_years: bool = False) -> tuple[tuple[Number, ...
 def _signs_agree(gold: Number, answer: Number, question: Question, sentence: str) -> bool:
     """Whether the signs agree as people take them.
 
-    An outflow is printed either way, so an amount may lack or have a sign too many where the words around it speak of less;
-    a positive amount may be printed as an outflow. A percentage's sign counts unless words say it.
+    A positive amount may be printed as an outflow, in parentheses, unless the question is about a change: there, and for
+    percentages, the sign is half of the answer. A sign may be said in words instead, by the answer ('fell by 5%') or by the
+    question ('by how much did it fall?').
     """
     if (gold.value < 0) == (answer.value < 0) or 0 in (gold.value, answer.value):
         return True
-    if answer.value < 0 and not gold.is_percent:
+    is_change = bool(_CHANGE.search(question.text))
+    if answer.value < 0 and not gold.is_percent and not is_change:
         return True
-    return speaks_of_less(sentence if gold.value < 0 else question.answer) or speaks_of_less(question.text)
+    said = sentence if gold.value < 0 else question.answer
+    return speaks_of_less(said) or speaks_of_less(question.text)
 
 
 def _values(number: Number, scale: float, wants_percent: bool) -> list[tuple[float, float, str]]:

@@ -70,8 +70,8 @@ def split_sentences(text: str) -> list[str]:
 
 
 def speaks_of_less(text: str) -> bool:
-    """Whether the text speaks of a fall, a loss or an outflow, so that a number in it may stand for a negative one."""
-    return bool(_DOWN.search(text) or _NEGATIVE.search(text))
+    """Whether the text speaks of a fall, a loss or an outflow, and not of a rise, so that its number may be negative."""
+    return bool(_DOWN.search(text) or _NEGATIVE.search(text)) and not _UP.search(text)
 
 
 def final_part(text: str) -> str:
