@@ -19,7 +19,7 @@ from ragtune.recipe.schema import Answering, Evaluation, Recipe, Retrieval
 from ragtune.records import Evidence, Question
 from ragtune.stages.evaluate import NO_RUN, evaluate_models
 
-RECIPE = Recipe(name="test", answering=Answering(guard="off"), retrieval=Retrieval(k=2))
+RECIPE = Recipe(name="test", answering=Answering(guard="none"), retrieval=Retrieval(k=2))
 
 
 def measure(

@@ -181,8 +181,8 @@ def _key_of(
     """Return the hash of all that the answers depend on: a partial log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
     asked = [question.to_dict() for question in questions]
-    everything = [values, asked, index_id, dict(model_ids), prompt_hash(), VERSION]
-    return hash_text(json.dumps(everything, sort_keys=True, default=str))
+    entries = [values, asked, index_id, dict(model_ids), prompt_hash(), VERSION]
+    return hash_text(json.dumps(entries, sort_keys=True, default=str))
 
 
 def _ask_model(
