@@ -136,9 +136,16 @@ def test_a_finished_evaluation_is_not_asked_again(tmp_path: Path) -> None:
     second = measure(tmp_path / "e", base=again).to_dict()
     assert again.asked == 0
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    tuned = ReadingGenerator()
+    measure(tmp_path / "e", base=again, tuned=tuned)  # a run has come: only it is asked
+    assert (again.asked, tuned.asked) == (0, 40)
     other = ReadingGenerator()
     evaluate_models(RECIPE, questions(), MemorySearcher(), {"base": lambda: other}, tmp_path / "e", "another index")
     assert other.asked == 40
+    changed = ReadingGenerator()
+    evaluate_models(RECIPE, questions(), MemorySearcher(), {"base": lambda: changed}, tmp_path / "e", "another index",
+                    {"base": "another model"})
+    assert changed.asked == 40
 
 
 def test_one_index_from_files_to_ladder(tmp_path: Path) -> None:

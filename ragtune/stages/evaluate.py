@@ -140,10 +140,10 @@ def evaluate_models(
         questions = list(questions[: recipe.evaluation.limit or None])
     _check_questions(questions, recipe)
     model_ids = dict(model_ids or {})
-    key = _key_of(recipe, questions, index_id, model_ids)
+    key = _key_of(recipe, questions, index_id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building_folder(folder, keep_partial=True) as partial:
-        log = AnswerLog(partial, key, finished=folder)
+        log = AnswerLog(partial, key, {name: model_ids.get(name, "") for name in openers}, finished=folder)
         settings = recipe.evaluation.settings
         rungs = open_rungs(questions, searcher, settings, recipe.retrieval.k, recipe.evaluation.recall_at,
                            progress_of(report, "finding passages"))
@@ -175,13 +175,11 @@ def _check_questions(questions: Sequence[Question], recipe: Recipe) -> None:
         )
 
 
-def _key_of(
-    recipe: Recipe, questions: Sequence[Question], index_id: str, model_ids: Mapping[str, str]
-) -> str:
-    """Return the hash of all that the answers depend on: a partial log under another key is not gone on with."""
+def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str) -> str:
+    """Return the hash of all that the answers depend on but the models: a log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
     asked = [question.to_dict() for question in questions]
-    entries = [values, asked, index_id, dict(model_ids), prompt_hash(), VERSION]
+    entries = [values, asked, index_id, prompt_hash(), VERSION]
     return hash_text(json.dumps(entries, sort_keys=True, default=str))
 
 
