@@ -1,82 +1,168 @@
-"""Real filings, where they are at hand (pytest -m real): rows on one line, page numbers, metadata."""
+"""The bundled filings: their numbers add up, their questions are right, and the script writes them again."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from ragtune.documents.read import read_documents
-from ragtune.documents.statements import parse_row
-from ragtune.recipe.schema import Documents, Recipe
-from ragtune.records import Document
-from ragtune.retrieval.index import build_index, open_index
+from ragtune.documents.statements import parse_row, restate_rows
+from ragtune.files import read_jsonl
+from ragtune.records import Question
 
-BENCH = Path(os.environ.get("RAGTUNE_FINANCEBENCH") or Path(__file__).parents[1].parent / "shared" / "financebench")
-NAMES = ("3M_2018_10K", "ORACLE_2016_10K", "PG_E_2016_10K", "MICROSOFT_2023_10K", "JOHNSON_JOHNSON_2023_8K_dated-2023-08-30")
-pytestmark = [pytest.mark.real, pytest.mark.skipif(not BENCH.is_dir(), reason="no filings at hand")]
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from filings.asking import read_pages  # noqa: E402
+from filings.books import check_year, keep_books  # noqa: E402
+from filings.companies import COMPANIES  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def filings() -> dict[str, Document]:
-    section = Documents(folder=str(BENCH / "pdfs"), include=tuple(f"{name}.pdf" for name in NAMES), workers=1)
-    return {document.name: document for document in read_documents(section).documents}
+def pages() -> dict[str, list[str]]:
+    return {path.stem: read_pages(path) for path in sorted((DATA / "filings").glob("*.pdf"))}
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+@pytest.fixture(scope="module")
+def questions() -> list[Question]:
+    return [Question.from_dict(row) for _, row in read_jsonl(DATA / "questions.jsonl")]
 
 
-@pytest.mark.parametrize(("name", "page", "row"), [
-    ("3M_2018_10K", 60, "Purchases of property, plant and equipment (PP&E) (1,577) (1,373) (1,420)"),
-    ("3M_2018_10K", 60, "Proceeds from sale of businesses, net of cash sold 846 1,065 142"),
-    ("ORACLE_2016_10K", 41, "Operating income $ 12,604 $ 13,871 $ 14,759 $ 14,684 $ 13,706"),
-    ("PG_E_2016_10K", 54, "Total operating revenues 10,722 6,945 17,667 9,524 7,309 16,833 9,131 7,957 17,088"),
-])
-def test_rows_stand_on_one_line(filings: dict[str, Document], name: str, page: int, row: str) -> None:
-    assert row in filings[name].pages[page - 1].text.split("\n")
-    assert parse_row(row) is not None
+def read_amount(text: str) -> float:
+    value = float(re.sub(r"[^\d.]", "", text) or 0)
+    return -value if text.startswith(("(", "-")) else value
 
 
-def test_no_odd_characters_are_left(filings: dict[str, Document]) -> None:
-    for document in filings.values():
-        assert not re.search(r"[\ufffe\x00-\x08\r\x0e-\x1f]|  ", document.text)
+def amounts_on(pages: list[str], label: str) -> list[float]:
+    """Return the amounts of the last row of this label in the document."""
+    rows = [row for page in pages for line in page.split("\n") if (row := parse_row(line)) and row.label == label]
+    return [read_amount(a) for a in rows[-1].amounts]
 
 
-def test_evidence_stands_on_its_page(filings: dict[str, Document]) -> None:
-    """The numbers of each question's evidence text are on the page it names (counted from zero there, from one here)."""
+def test_collection_is_as_described(pages: dict[str, list[str]], questions: list[Question]) -> None:
+    assert len(pages) == 16
+    assert all(10 <= len(p) <= 16 for p in pages.values())
+    assert sum(path.stat().st_size for path in (DATA / "filings").iterdir()) < 3_000_000
+    assert {row["document"] for _, row in read_jsonl(DATA / "documents.jsonl")} == set(pages)
+    kinds = Counter(question.kind for question in questions)
+    assert len(questions) > 380
+    assert 0.4 < kinds["lookup"] / len(questions) < 0.6
+    assert 0.1 < kinds["unanswerable"] / len(questions) < 0.2
+    assert len({q.id for q in questions}) == len({q.text for q in questions}) == len(questions)
+
+
+def test_every_page_says_that_the_company_is_fictitious(pages: dict[str, list[str]]) -> None:
+    assert all("is a fictitious company" in " ".join(p[0].split()) for p in pages.values())
+
+
+def test_printed_statements_add_up(pages: dict[str, list[str]]) -> None:
+    for document, texts in pages.items():
+        assets, both = amounts_on(texts, "Total assets"), amounts_on(texts, "Total liabilities and equity")
+        assert assets == both, document
+        sheet = next(p for p in texts if "Total liabilities and equity" in p)
+        rows = [row for line in sheet.split("\n") if (row := parse_row(line))]
+        equity = next(row for row in rows if re.match("Total s.*equity", row.label))
+        liabilities = amounts_on(texts, "Total liabilities")
+        assert [a + b for a, b in zip(liabilities, map(read_amount, equity.amounts))] == assets, document
+
+
+def test_cash_flows_tie_to_the_balance_sheet(pages: dict[str, list[str]]) -> None:
+    for document, texts in pages.items():
+        flows = next(p for p in texts if "Financing activities:" in p)
+        rows = [row for line in flows.split("\n") if (row := parse_row(line))]
+        end = next(row for row in rows if re.match("Cash .*at end of year", row.label))
+        start = next(row for row in rows if re.match("Cash .*at beginning of year", row.label))
+        change = rows[rows.index(start) - 1]
+        for now, before, moved in zip(end.amounts, start.amounts, change.amounts):
+            assert read_amount(now) == read_amount(before) + read_amount(moved), document
+        sheet = next(p for p in texts if "Total liabilities and equity" in p)
+        cash = next(row for line in sheet.split("\n") if (row := parse_row(line)) and row.label.startswith("Cash and"))
+        assert list(map(read_amount, cash.amounts)) == list(map(read_amount, end.amounts))[:2], document
+        # Net income is the same in the income statement and at the head of the cash flows.
+        label = next(row.label for row in rows if row.label.startswith(("Net income", "Net earnings", "Net loss")))
+        earned = next(p for p in texts if re.search("shares.*, diluted", p))
+        assert amounts_on([earned], label) == amounts_on([flows], label), document
+
+
+def test_books_of_every_year_hold_and_a_wrong_one_is_noticed() -> None:
+    books = keep_books(COMPANIES[0])
+    last = max(books)
+    with pytest.raises(ValueError, match="balance sheet balances"):
+        check_year({**books[last], "total_assets": books[last]["total_assets"] + 1}, books[last - 1])
+
+
+def test_two_filings_of_one_company_agree(pages: dict[str, list[str]]) -> None:
+    old, new = pages["NORVANE_2021_10K"], pages["NORVANE_2022_10K"]
+    for label in ("Net sales", "Net income", "Purchases of property, plant and equipment"):
+        assert amounts_on(old, label)[:2] == amounts_on(new, label)[1:]
+
+
+def test_evidence_stands_on_its_page_and_is_restated_as_justified(
+    pages: dict[str, list[str]], questions: list[Question]
+) -> None:
+    for question in questions:
+        assert bool(question.evidence) == question.is_answerable == (question.kind != "unanswerable")
+        restated: list[str] = []
+        for evidence in question.evidence:
+            page = pages[evidence.document][evidence.page - 1]
+            assert evidence.text in page.split("\n"), question.id
+            restated += restate_rows(page).split("\n")
+        for line in question.justification.split("\n") if question.evidence else ():
+            assert " = " in line or line in restated, (question.id, line)
+
+
+def test_calculations_are_right(questions: list[Question]) -> None:
     checked = 0
-    for question in read_lines(BENCH / "questions.jsonl"):
-        for evidence in question["evidence"]:
-            numbers = set(re.findall(r"\d[\d,.]+\d", evidence["evidence_text"]))
-            if question["doc_name"] in filings and len(numbers) >= 5:
-                page = filings[question["doc_name"]].pages[evidence["evidence_page_num"]].text
-                assert sum(number in page for number in numbers) > 0.9 * len(numbers)
-                checked += 1
-    assert checked >= 5
+    for question in questions:
+        if question.kind not in ("difference", "growth", "ratio"):
+            continue
+        *rows, calculation = question.justification.split("\n")
+        left, right = calculation.split(" = ")
+        assert re.fullmatch(r"[-\d.,/ ]+", left), calculation
+        value = eval(left.replace(",", ""))
+        wanted = float(re.sub(r"[,%]", "", right))
+        is_percent = right.endswith("%")
+        assert abs(value * (100 if is_percent else 1) - wanted) <= (0.0501 if is_percent else 0.00501), question
+        assert question.answer.removeprefix("-").lstrip("$").split()[0] == right.removeprefix("-")
+        assert question.answer.startswith("-") == right.startswith("-")
+        # The numbers of the calculation are those of the rows, an outflow without its sign.
+        numbers = [abs(read_amount(row.rpartition(": ")[2])) for row in rows]
+        assert [abs(read_amount(n)) for n in re.findall(r"[\d,]+(?:\.\d+)?", left)][:2] == numbers
+        checked += 1
+    assert checked > 100
 
 
-def test_metadata_of_all_filings() -> None:
-    """Without the sidecar, from file names and covers alone."""
-    def letters(text: str) -> str:
-        return re.sub(r"[^a-z0-9]|corporation", "", text.lower())
+def test_yes_and_no_follow_from_the_rows(questions: list[Question]) -> None:
+    answers = Counter()
+    for question in questions:
+        if question.kind != "yes_no":
+            continue
+        first, second = (abs(read_amount(line.rpartition(": ")[2])) for line in question.justification.split("\n"))
+        upward = bool(re.search(r"increase|higher|greater", question.text))
+        assert question.answer.startswith("Yes" if (first > second) == upward else "No"), question
+        answers[question.answer.split(",")[0]] += 1
+    assert min(answers["Yes"], answers["No"]) > 8
 
-    wanted = {row["doc_name"]: row for row in read_lines(BENCH / "documents.jsonl")}
-    for document in read_documents(Documents(folder=str(BENCH / "pdfs"))).documents:
-        row = wanted[document.name]
-        assert letters(str(document.metadata["company"])) == letters(row["company"]), document.name
-        assert document.metadata["fiscal_year"] == row["doc_period"]
-        assert letters(str(document.metadata["form"])) == letters(row["doc_type"])
+
+def test_answers_follow_the_conventions(questions: list[Question]) -> None:
+    for question in questions:
+        if question.kind == "lookup":
+            assert re.fullmatch(r"-?\$[\d,]+(\.\d\d| million| thousand)|[\d.]+%|[\d,]+", question.answer), question
+            assert question.answer.startswith("-") <= ("(" in question.justification.rpartition(": ")[2])
+    capex = next(q for q in questions if "Purchases of property" in q.justification and q.kind == "lookup")
+    assert "(" in capex.justification
+    assert capex.answer.startswith("$")
 
 
-def test_an_index_of_a_filing(tmp_path: Path) -> None:
-    recipe = Recipe.model_validate({"documents": {"folder": str(BENCH / "pdfs"), "include": ["JOHNSON*8K*.pdf"],
-                                                  "metadata": str(BENCH / "documents.jsonl")}})
-    summary = build_index(recipe, tmp_path / "index")
-    index = open_index(tmp_path / "index")
-    assert summary.pages == 27
-    assert max(index.embedder.count_tokens(c.text) for c in index.chunks(NAMES[-1])) <= 180
-    assert index.documents()[0].metadata["sector"] == "Health Care"
+def test_script_writes_the_same_again(tmp_path: Path, pages: dict[str, list[str]]) -> None:
+    from make_filings import make_filings
+
+    make_filings(tmp_path)
+    assert (tmp_path / "questions.jsonl").read_bytes() == (DATA / "questions.jsonl").read_bytes()
+    assert (tmp_path / "documents.jsonl").read_bytes() == (DATA / "documents.jsonl").read_bytes()
+    for document, texts in pages.items():  # bytes may differ between versions of reportlab
+        assert read_pages(tmp_path / "filings" / f"{document}.pdf") == texts
