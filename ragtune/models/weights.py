@@ -104,9 +104,10 @@ def load_4bit(section: Section) -> Any:
     Raises ModelError also for a layer whose width is no multiple of 64, which bitsandbytes quantises wrongly.
     """
     import torch
-    from bitsandbytes.nn.modules import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    with quiet():
+        from bitsandbytes.nn.modules import Linear4bit
     device = choose_device(section.device)
     config = read_config(section.model)
     with quiet(), explain_loading(section.model):
