@@ -288,6 +288,25 @@ def test_a_full_disk_is_named_and_cleared(model, dataset, tmp_path, monkeypatch)
     assert not list((tmp_path / "t").iterdir())
 
 
+def test_a_cpu_without_bfloat16_tunes_in_float32(model, dataset, tmp_path, monkeypatch):
+    from bitsandbytes.nn.modules import Linear4bit
+    from transformers import TrainerCallback
+
+    seen = {}
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            layer = next(module for module in model.modules() if isinstance(module, Linear4bit))
+            seen.update(bf16=args.bf16, compute=str(layer.compute_dtype))
+
+    for has, compute in ((False, "torch.float32"), (True, "torch.bfloat16")):
+        for module in ("models.weights", "training.arguments"):
+            monkeypatch.setattr(f"ragtune.{module}.has_fast_bfloat16", lambda has=has: has)
+        summary = run_train(recipe_for(model, tmp_path, max_steps=4), dataset=dataset, callbacks=[Look()])
+        assert seen == {"bf16": has, "compute": compute}
+        assert summary.loss_last < summary.loss_first
+
+
 def test_every_method_builds_its_configuration():
     from ragtune.recipe.schema import Training
 
