@@ -10,8 +10,11 @@ import re
 from dataclasses import dataclass
 
 YEAR = re.compile(r"\b(?:19[89]\d|20[0-4]\d)\b")
-_AMOUNT = r"(?:[$€£]\s*)?(?:\(\s*)?(?:[$€£]\s*)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*\))?(?:\s*%)?(?:\s*\))?|[—–-]"
-_ROW = re.compile(rf"^(?P<label>.*?[A-Za-z)].*?)[\s:.]+(?P<amounts>(?:[$€£]?\s*(?:{_AMOUNT})\s*)+)$")
+_AMOUNT = (
+    r"(?:[$€£]\s*)?(?:(?:\(\s*)?(?:[$€£]\s*)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*\))?(?:\s*%)?(?:\s*\))?|[—–-](?!\d))"
+)
+# White space parts the amounts: without it a run of digits could be read in exponentially many ways.
+_ROW = re.compile(rf"^(?P<label>.*?[A-Za-z)].*?)[\s:.]+(?P<amounts>{_AMOUNT}(?:\s+{_AMOUNT})*)\s*$")
 _AMOUNTS = re.compile(_AMOUNT)
 _HEADER_WORDS = re.compile(
     r"\b(?:january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul"
@@ -33,7 +36,10 @@ class Row:
 
 def parse_row(line: str) -> Row | None:
     """Return the row a line holds, or None where it is not a label followed only by amounts."""
-    match = _ROW.match(line.strip())
+    line = line.strip()
+    if len(line) > 400 or not line or line[-1] not in "0123456789)%—–-":  # cheap, and most lines end here
+        return None
+    match = _ROW.match(line)
     if not match or len(match["label"]) > 160:
         return None
     amounts = tuple(re.sub(r"[$€£\s]", "", amount) for amount in _AMOUNTS.findall(match["amounts"]))
