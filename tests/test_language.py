@@ -161,6 +161,8 @@ def broken(tmp_path, section, name):
         (lambda f: (f / "config.json").unlink(), "has no config.json"),
         (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be loaded"),
         (lambda f: (f / "config.json").write_text('{"model_type": "no-such-thing"}'), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}'),
+         "no code of its own"),
     ],
 )
 def test_a_damaged_model_folder_is_one_clear_error(tmp_path, section, damage, message):

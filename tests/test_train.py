@@ -66,9 +66,9 @@ def test_qlora_learns_and_the_saved_adapter_answers_as_tuned(model, dataset, tmp
     summary = run_train(recipe, dataset=dataset, report=lambda *values: seen.append(values))
     assert (summary.method, summary.rows, summary.test_rows, summary.steps) == ("qlora", 32, 8, 24)
     assert summary.loss_last < summary.loss_first - 1
-    assert [step for step, _ in summary.eval_losses] == [0, 6, 12, 18, 24]
+    assert [step for step, _ in summary.eval_losses] == [0, 8, 16, 24]
     assert summary.eval_losses[-1][1] < summary.eval_losses[0][1] - 1
-    assert seen == [("train", step, 24) for step in range(1, 25)]
+    assert seen == [("train", step, 24) for step in range(25)]
     assert summary.trainable_parameters > 10_000
     assert summary.peak_memory_mb > 50
 
@@ -286,6 +286,25 @@ def test_a_full_disk_is_named_and_cleared(model, dataset, tmp_path, monkeypatch)
     with pytest.raises(RunError, match="the disk is full"):
         run_train(recipe_for(model, tmp_path), dataset=dataset)
     assert not list((tmp_path / "t").iterdir())
+
+
+def test_a_cpu_without_bfloat16_tunes_in_float32(model, dataset, tmp_path, monkeypatch):
+    from bitsandbytes.nn.modules import Linear4bit
+    from transformers import TrainerCallback
+
+    seen = {}
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            layer = next(module for module in model.modules() if isinstance(module, Linear4bit))
+            seen.update(bf16=args.bf16, compute=str(layer.compute_dtype))
+
+    for has, compute in ((False, "torch.float32"), (True, "torch.bfloat16")):
+        for module in ("models.weights", "training.arguments"):
+            monkeypatch.setattr(f"ragtune.{module}.has_fast_bfloat16", lambda has=has: has)
+        summary = run_train(recipe_for(model, tmp_path, max_steps=4), dataset=dataset, callbacks=[Look()])
+        assert seen == {"bf16": has, "compute": compute}
+        assert summary.loss_last < summary.loss_first
 
 
 def test_every_method_builds_its_configuration():

@@ -67,9 +67,14 @@ class Chat:
         return rest
 
     def render_text(self, messages: Sequence[Message], is_prompt: bool = True) -> str:
-        """Return the chat as the model reads it; a prompt ends where the assistant's turn begins."""
+        """Return the chat as the model reads it; a prompt ends where the assistant's turn begins.
+
+        Templates of models that can think aloud are told not to: the completion is the answer with its calculation.
+        """
         return str(
-            self.tokenizer.apply_chat_template(self._messages(messages), tokenize=False, add_generation_prompt=is_prompt)
+            self.tokenizer.apply_chat_template(
+                self._messages(messages), tokenize=False, add_generation_prompt=is_prompt, enable_thinking=False
+            )
         )
 
     def encode(self, text: str) -> list[int]:
@@ -114,7 +119,9 @@ def load_chat(section: Section) -> Chat:
     from transformers import AutoTokenizer
 
     with quiet(), explain_loading(section.model):
-        tokenizer = AutoTokenizer.from_pretrained(locate_model(section.model), padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate_model(section.model), padding_side="left", trust_remote_code=False
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of '{section.model}' has no end-of-text token, so its answers would never end. "

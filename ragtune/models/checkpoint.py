@@ -105,7 +105,7 @@ def read_config(model: str) -> Any:
     from transformers import AutoConfig
 
     with quiet(), explain_loading(model):
-        return AutoConfig.from_pretrained(locate_model(model))
+        return AutoConfig.from_pretrained(locate_model(model), trust_remote_code=False)
 
 
 def fingerprint_model(model: str) -> str:

@@ -93,8 +93,9 @@ class TransformersGenerator:
         self.adapter = path
 
     def _load_adapter(self, path: Path) -> None:
-        from peft import PeftModel
-        from safetensors import SafetensorError
+        with quiet():
+            from peft import PeftModel
+            from safetensors import SafetensorError
 
         if not (path / "adapter_config.json").is_file():
             raise RunError(f"no adapter at {path}: adapter_config.json is missing. Do: ragtune train --recipe FILE")
