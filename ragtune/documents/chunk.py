@@ -69,17 +69,17 @@ def _trim(text: str, start: int, end: int) -> Span:
 
 
 def _heads_by_line(text: str) -> list[tuple[int, Head, str]]:
-    """Return for each line (its start, the table head in force before it on its page, the heading it stands under)."""
+    """Return for each line (its start, the table head in force before it on its page, the heading it is or stands under)."""
     heads: list[tuple[int, Head, str]] = []
     start, heading = 0, ""
     for page in text.split(PAGE_BREAK):
         head = Head()
         for line in page.split("\n"):
-            heads.append((start, head, heading))
-            head = head.after(line)
             match = _HEADING.match(line.strip())
             if match and not re.search(r"\.{4}|\s\d+$", line):  # dots and a page number: a line of the contents
                 heading = (match["markdown"] or match["item"]).strip()
+            heads.append((start, head, heading))
+            head = head.after(line)
             start += len(line) + 1
     heads.append((start, Head(), heading))  # never reached by a span, so that the line after the last has a place
     return heads
