@@ -208,7 +208,7 @@ def test_our_loss_is_the_loss_of_trl(model, dataset, tmp_path, monkeypatch):
 def test_a_dataset_made_with_another_prompt_or_index_is_refused_by_name(model, tmp_path):
     other = make_dataset(tmp_path / "other", prompt_hash="feedbeef")
     recipe = recipe_for(model, tmp_path, max_steps=1)
-    with pytest.raises(RunError, match=r"made with prompt feedbeef, .* asks with prompt [0-9a-f]{16}.*--allow-mismatch"):
+    with pytest.raises(RunError, match=r"made with prompt feedbeef, .* asks with prompt [0-9a-f]{16}.*ragtune dataset"):
         run_train(recipe, dataset=other)
     assert run_train(recipe, dataset=other, allow_other_prompt=True).steps == 1
     from ragtune.files import building_folder, write_manifest
