@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
+Report = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total); total 0 where it is not known."""
+
+
+def progress_of(report: Report | None, task: str) -> Progress | None:
+    """Return the progress callback that reports under the name of one task."""
+    return None if report is None else lambda done, total: report(task, done, total)
+
+
 
 @runtime_checkable
 class Embedder(Protocol):

@@ -36,7 +36,10 @@ class Row:
 
 def parse_row(line: str) -> Row | None:
     """Return the row a line holds, or None where it is not a label followed only by amounts."""
-    match = _ROW.match(line.strip())
+    line = line.strip()
+    if len(line) > 400 or not line or line[-1] not in "0123456789)%—–-":  # cheap, and most lines end here
+        return None
+    match = _ROW.match(line)
     if not match or len(match["label"]) > 160:
         return None
     amounts = tuple(re.sub(r"[$€£\s]", "", amount) for amount in _AMOUNTS.findall(match["amounts"]))

@@ -1,0 +1,125 @@
+"""From a question to a citing answer: retrieve, render the one prompt, generate, parse citations, check numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+
+from ragtune.answering.calculate import recompute
+from ragtune.answering.guard import NumberGuard, find_amounts
+from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
+from ragtune.errors import QuestionError
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Answer, Citation, Hit, Passage
+from ragtune.seams import Generator, Progress, Searcher
+
+MAX_QUESTION_CHARACTERS = 4000
+logger = logging.getLogger(__name__)
+
+
+def check_question(question: str) -> str:
+    """Return the question without outer spaces. Raises QuestionError where it is empty or too long."""
+    text = question.strip()
+    if not text:
+        raise QuestionError("the question is empty. Ask something: ragtune ask 'What were net sales in 2021?'")
+    if len(text) > MAX_QUESTION_CHARACTERS:
+        raise QuestionError(
+            f"the question has {len(text)} characters, {MAX_QUESTION_CHARACTERS} are allowed. Ask it in fewer words."
+        )
+    return text
+
+
+class Answerer:
+    """Answers questions with one generator and one searcher, by one recipe.
+
+    The searcher may be None where every call brings its own hits.
+    """
+
+    def __init__(self, generator: Generator, searcher: Searcher | None, recipe: Recipe) -> None:
+        self.generator = generator
+        self.searcher = searcher
+        self.recipe = recipe
+
+    def answer(self, question: str, k: int | None = None, where: str | None = None) -> Answer:
+        """Search, then answer. Raises QuestionError for an empty or over-long question or a bad filter."""
+        text = check_question(question)
+        if self.searcher is None:
+            raise QuestionError("there is no index to search. Do: ragtune index --recipe FILE")
+        begun = time.perf_counter()
+        hits = self.searcher.search(text, k or self.recipe.retrieval.k, where)
+        found = time.perf_counter()
+        answer = self.answer_prompts([(text, hits)])[0]
+        timings = {"search": round(found - begun, 4), "generate": round(time.perf_counter() - found, 4)}
+        logger.info("answered %r: refusal=%s citations=%d %s", text, answer.is_refusal, len(answer.citations), timings)
+        return dataclasses.replace(answer, timings_s=timings)
+
+    def answer_prompts(
+        self, items: Sequence[tuple[str, Sequence[Hit]]], progress: Progress | None = None
+    ) -> list[Answer]:
+        """Answer questions whose hits are already chosen, in batches; a question without hits is closed book."""
+        limit = min(
+            self.recipe.generator.max_prompt_tokens,
+            self.generator.context_tokens - self.recipe.generator.max_new_tokens,
+        )
+        fitted = [
+            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit) for question, hits in items
+        ]
+        completions = self.generator.generate(
+            [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
+        )
+        return [
+            self._read(question, completion, passages)
+            for (question, _), (_, passages), completion in zip(items, fitted, completions)
+        ]
+
+    def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
+        """Turn a completion into an answer: calculations recomputed, citations resolved, numbers guarded."""
+        computed, corrected = recompute(completion)
+        text, reasoning, numbers, is_refusal = parse_completion(computed)
+        problems = [f"{corrected} calculation result(s) were wrong and recomputed"] if corrected else []
+        shown = {passage.number: passage for passage in passages}
+        problems += [f"the cited passage [{number}] does not exist" for number in numbers if number not in shown]
+        cited = [shown[number] for number in numbers if number in shown]
+        is_inferred = not cited and bool(passages) and not is_refusal
+        if is_inferred:
+            cited = _holders(text, passages)
+            problems.append("the answer cites no passage" if not cited else "the citation was inferred from the numbers")
+        citations = () if is_refusal else tuple(_cite(p, f"{reasoning}\n{text}", is_inferred) for p in cited)
+        answer = Answer(question, text, citations, passages, is_refusal, reasoning, completion, tuple(problems))
+        return self._guarded(answer)
+
+    def _guarded(self, answer: Answer) -> Answer:
+        """Apply the recipe's guard: refuse, flag or nothing. Closed-book answers have nothing to be checked against."""
+        mode = self.recipe.answering.guard
+        if mode == "none" or answer.is_refusal or not answer.passages:
+            return answer
+        found = NumberGuard().check(answer)
+        if not answer.citations:
+            found = (*found, "no passage supports the answer")
+        if not found:
+            return answer
+        answer = dataclasses.replace(answer, problems=(*answer.problems, *found))
+        if mode == "flag":
+            return answer
+        return dataclasses.replace(answer, text=REFUSAL, citations=(), is_refusal=True)
+
+
+def _holders(text: str, passages: Sequence[Passage]) -> list[Passage]:
+    """Return the first passage that holds the most of the answer's numbers, where one holds any."""
+    wanted = set(find_amounts(text))
+    if not wanted:
+        return []
+    counts = [len(wanted & set(find_amounts(passage.text))) for passage in passages]
+    best = max(counts, default=0)
+    return [passages[counts.index(best)]] if best else []
+
+
+def _cite(passage: Passage, said: str, is_inferred: bool) -> Citation:
+    """Return the citation with the passage's line that shares most with what was said as its quote."""
+    words = set(said.lower().split())
+    quote = max(passage.text.split("\n"), key=lambda line: len(words & set(line.lower().split())))
+    return Citation(
+        passage.number, passage.document, passage.page, passage.chunk_id, passage.start, passage.end, quote, is_inferred
+    )

@@ -1,0 +1,124 @@
+"""ragtune ask, ragtune evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ragtune.cli.terminal import folder_option, out_option, print_json, progress, read_recipe, recipe_options
+
+if TYPE_CHECKING:
+    from ragtune.records import Answer
+
+mismatch_option = click.option("--allow-mismatch", is_flag=True,
+                               help="Use a run with an index, prompt or base model it was not tuned with.")
+
+
+@click.command()
+@click.argument("question", required=False)
+@recipe_options()
+@click.option("--model", type=click.Choice(["base", "tuned"]), help="Which model. [tuned, where there is a run]")
+@click.option("--where", metavar="FILTER", help="Filter, for example: company = '3M' and fiscal_year = 2018")
+@click.option("--k", type=click.IntRange(1, 100), help="How many passages. [the recipe's]")
+@folder_option("index")
+@folder_option("run")
+@mismatch_option
+def ask(
+    question: str | None, recipe_name: str, settings: tuple[str, ...], as_json: bool, model: Any, where: str | None,
+    k: int | None, index_path: str | None, run_path: str | None, allow_mismatch: bool,
+) -> None:
+    """Answer QUESTION with citations; without one, answer line after line of standard input."""
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.answering.answerer import check_question
+
+    if question is not None:
+        question = check_question(question)
+    from ragtune.stages.ask import open_assistant
+
+    with progress():
+        assistant = open_assistant(recipe, Path(index_path) if index_path else None,
+                                   Path(run_path) if run_path else None, model, allow_mismatch)
+    questions = [question] if question is not None else _lines()
+    for text in questions:
+        answer = assistant.answer(text, k, where)
+        if as_json:
+            print_json(answer.to_dict())
+        else:
+            print_answer(answer)
+
+
+def _lines() -> Any:
+    """Yield the questions typed or piped in, until the end of input or an empty line."""
+    while True:
+        if sys.stdin.isatty():
+            click.echo("Question (empty line to end): ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return
+        yield line
+
+
+def print_answer(answer: Answer) -> None:
+    """Print the answer, how it was found, and the cited pages."""
+    click.secho(answer.text, bold=True)
+    if answer.reasoning and not answer.is_refusal:
+        click.echo(answer.reasoning)
+    for citation in answer.citations:
+        mark = " (inferred)" if citation.is_inferred else ""
+        click.echo(f"  [{citation.passage}] {citation.document}, page {citation.page}{mark}: {citation.quote}")
+    for problem in answer.problems:
+        click.echo(f"  note: {problem}", err=True)
+
+
+@click.command()
+@recipe_options()
+@out_option("evaluation")
+@folder_option("index")
+@folder_option("dataset")
+@folder_option("run")
+@mismatch_option
+def evaluate(
+    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, index_path: str | None,
+    dataset_path: str | None, run_path: str | None, allow_mismatch: bool,
+) -> None:
+    """Measure base and tuned, closed book, with retrieval and with the oracle page."""
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.stages.evaluate import run_evaluate
+
+    with progress() as report:
+        summary = run_evaluate(
+            recipe, Path(out) if out else None, index=Path(index_path) if index_path else None,
+            dataset=Path(dataset_path) if dataset_path else None, run=Path(run_path) if run_path else None,
+            allow_mismatch=allow_mismatch, report=report,
+        ).to_dict()
+    if as_json:
+        return print_json(summary)
+    print_evaluation(summary)
+    click.echo(f"\nReport: {Path(summary['folder']) / 'report.html'}")
+
+
+def print_evaluation(summary: Mapping[str, Any]) -> None:
+    """Print the ladder as a table, the paired tests and the page recall."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "setting", title=f"{summary['ladder'][0]['n'] if summary['ladder'] else 0} questions")
+    for column in ("n", "correct", "wrong", "refused", "correct %", "95% interval"):
+        table.add_column(column, justify="right")
+    for rung in summary["ladder"]:
+        n, (low, high) = rung["n"], rung.get("interval") or (0.0, 0.0)
+        table.add_row(rung["model"], rung["setting"].replace("_", " "), *(str(rung[c]) for c in
+                      ("n", "correct", "wrong", "refused")), f"{100 * rung['correct'] / max(n, 1):.0f}",
+                      f"{100 * low:.0f}–{100 * high:.0f}")
+    Console().print(table)
+    for comparison in summary.get("comparisons", ()):
+        click.echo(
+            f"{comparison['setting'].replace('_', ' ')}: tuned − base = {100 * comparison['difference']:+.0f} points, "
+            f"McNemar p = {comparison['p']:.2g} (only tuned right {comparison['only_b']}, only base {comparison['only_a']})"
+        )
+    if summary.get("recall"):
+        click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))

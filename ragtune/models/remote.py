@@ -1,0 +1,136 @@
+"""Chat models behind a provider's API, through LangChain's init_chat_model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ragtune.errors import MissingPackage, ModelError, nearest
+from ragtune.recipe.schema import Generator as Section
+from ragtune.records import Message
+from ragtune.seams import Progress
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+# Provider -> pip package, as langchain.chat_models.init_chat_model knows them.
+PROVIDERS = {
+    "anthropic": "langchain-anthropic",
+    "azure_openai": "langchain-openai",
+    "bedrock": "langchain-aws",
+    "bedrock_converse": "langchain-aws",
+    "cohere": "langchain-cohere",
+    "deepseek": "langchain-deepseek",
+    "fireworks": "langchain-fireworks",
+    "google_genai": "langchain-google-genai",
+    "google_vertexai": "langchain-google-vertexai",
+    "groq": "langchain-groq",
+    "huggingface": "langchain-huggingface",
+    "ibm": "langchain-ibm",
+    "litellm": "langchain-litellm",
+    "mistralai": "langchain-mistralai",
+    "nvidia": "langchain-nvidia-ai-endpoints",
+    "ollama": "langchain-ollama",
+    "openai": "langchain-openai",
+    "openrouter": "langchain-openrouter",
+    "perplexity": "langchain-perplexity",
+    "together": "langchain-together",
+    "xai": "langchain-xai",
+}
+_EXTRAS = {"langchain-openai": "openai", "langchain-anthropic": "anthropic"}
+_LENGTH_SETTING = {"ollama": "num_predict", "google_genai": "max_output_tokens", "google_vertexai": "max_output_tokens"}
+
+
+def is_remote(model: str) -> bool:
+    """Whether the name is provider:model. Raises ModelError for a colon after an unknown provider."""
+    provider, colon, rest = model.partition(":")
+    if not colon or "/" in provider or "\\" in provider or len(provider) < 2:  # a Hugging Face name or C:\\folder
+        return False
+    if provider in PROVIDERS and rest:
+        return True
+    raise ModelError(
+        f"generator.model '{model}' names no known model of a provider. Write provider:model, e.g. openai:gpt-4o-mini; "
+        f"the providers are {', '.join(PROVIDERS)}.{nearest(provider, PROVIDERS)}"
+    )
+
+
+def approximate_tokens(messages: Sequence[Message]) -> int:
+    """Return a careful estimate of a prompt's tokens: 1.3 a word or one for 3.5 characters, whichever is more.
+
+    Providers do not share their tokenizers; numbers have many tokens a word, hence the second rule.
+    """
+    return sum(
+        4 + math.ceil(max(1.3 * len(message["content"].split()), len(message["content"]) / 3.5)) for message in messages
+    )
+
+
+def open_chat(section: Section) -> ChatGenerator:
+    """Return the generator for provider:model. Nothing is sent before the first question.
+
+    Raises MissingPackage naming the pip line, ModelError for a missing API key or a wrong setting.
+    """
+    from langchain.chat_models import init_chat_model
+
+    provider, _, model = section.model.partition(":")
+    package = PROVIDERS[provider]
+    length: dict[str, Any] = {_LENGTH_SETTING.get(provider, "max_tokens"): section.max_new_tokens}
+    try:
+        chat = init_chat_model(model, model_provider=provider, temperature=0.0, **length)
+    except ImportError as error:
+        line = f"'ragtune[{_EXTRAS[package]}]'" if package in _EXTRAS else package
+        raise MissingPackage(
+            f"generator.model '{section.model}' needs the package {package}, which is not installed. Do: pip install {line}"
+        ) from error
+    except Exception as error:  # each provider has its own errors; the one in practice is a missing API key
+        raise ModelError(
+            f"'{section.model}' cannot be opened: {_first_line(error)}. Set the provider's API key in the environment, "
+            f"e.g. {provider.upper()}_API_KEY, or use generator.model: bundled."
+        ) from error
+    return ChatGenerator(section.model, chat, section)
+
+
+class ChatGenerator:
+    """A LangChain chat model as a generator."""
+
+    def __init__(self, name: str, chat: BaseChatModel, section: Section) -> None:
+        self.name = name
+        self.fingerprint = name
+        self.context_tokens = section.max_prompt_tokens + section.max_new_tokens
+        self._chat = chat
+        self._section = section
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return an estimate; see approximate_tokens."""
+        return approximate_tokens(messages)
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
+    ) -> list[str]:
+        """Return one completion per prompt, in order; ``generator.batch_size`` of them are asked at a time.
+
+        Raises ModelError for a refused key, an exceeded quota or no network.
+        """
+        provider = self.name.partition(":")[0]
+        chat: Any = self._chat
+        if max_new_tokens != self._section.max_new_tokens:
+            chat = chat.bind(**{_LENGTH_SETTING.get(provider, "max_tokens"): max_new_tokens})
+        completions = [""] * len(prompts)
+        asked = [[(m["role"], m["content"]) for m in messages] for messages in prompts]
+        done = 0
+        try:
+            for position, reply in chat.batch_as_completed(asked, config={"max_concurrency": self._section.batch_size}):
+                completions[position] = str(reply.text).strip()
+                done += 1
+                if progress:
+                    progress(done, len(prompts))
+        except Exception as error:  # providers share no error class
+            raise ModelError(
+                f"'{self.name}' did not answer ({type(error).__name__}: {_first_line(error)}); {done} of {len(prompts)} "
+                "prompts were done. Check the network, the API key, the model's name and the quota, then run again."
+            ) from error
+        return completions
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:300].rstrip(".")

@@ -1,0 +1,31 @@
+"""Where an assistant's folders lie: work/NAME/..., unless the recipe says otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragtune.recipe.schema import Recipe
+
+
+def _place(recipe: Recipe, folder: str | None, kind: str) -> Path:
+    return Path(folder) if folder else Path(recipe.work) / recipe.name / kind
+
+
+def index_folder(recipe: Recipe) -> Path:
+    """Return the index folder."""
+    return _place(recipe, recipe.index.folder, "index")
+
+
+def dataset_folder(recipe: Recipe) -> Path:
+    """Return the dataset folder."""
+    return _place(recipe, recipe.dataset.folder, "dataset")
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Return the run folder."""
+    return _place(recipe, recipe.training.folder, "run")
+
+
+def evaluation_folder(recipe: Recipe) -> Path:
+    """Return the evaluation folder."""
+    return _place(recipe, recipe.evaluation.folder, "evaluation")

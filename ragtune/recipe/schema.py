@@ -1,0 +1,139 @@
+"""What a recipe may say: one section a stage, one described field a setting."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ragtune.records import SETTINGS, Setting
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values are not coerced silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Documents(Section):
+    """Which files are read, and within which limits."""
+
+    folder: str = Field("documents", description="Folder of source files; relative to the recipe file.")
+    include: tuple[str, ...] = Field(("**/*",), description="Glob patterns of files to read.")
+    exclude: tuple[str, ...] = Field((), description="Glob patterns of files to leave out.")
+    metadata: str | None = Field(None, description="JSON, JSONL or CSV file: a column 'document' and others.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds one file may take to read.")
+    max_memory_mb: int = Field(4096, ge=256, description="Memory one reading process may take, in MiB.")
+    workers: int = Field(0, ge=0, description="Reading processes; 0 takes one for each CPU core.")
+
+
+class Index(Section):
+    """How documents become searchable chunks."""
+
+    folder: str | None = Field(None, description="Where the index folder lies; default work/NAME/index.")
+    embedder: str = Field("minilm", description="'minilm' (bundled package), 'hash' (tests), a folder or a model name.")
+    chunker: str = Field("rows", description="A name in the table CHUNKERS.")
+    chunk_tokens: int = Field(180, ge=16, le=8192, description="Most embedder tokens in a chunk.")
+    overlap_tokens: int = Field(0, ge=0, description="Tokens of the previous chunk repeated at the start of prose chunks.")
+    context_line: bool = Field(True, description="Embed and index company, form, year and page with each chunk.")
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Index:
+        if self.overlap_tokens >= self.chunk_tokens:
+            raise ValueError("overlap_tokens must be smaller than chunk_tokens")
+        return self
+
+
+class Retrieval(Section):
+    """How passages are found for a question."""
+
+    method: str = Field("fused", description="A name in the table SEARCHERS: dense, lexical or fused.")
+    k: int = Field(3, ge=1, le=100, description="Passages in a prompt.")
+    candidates: int = Field(50, ge=1, le=10000, description="Hits each searcher gives to the fusion.")
+    dense_weight: float = Field(1.0, ge=0, description="Weight of the dense ranks in the fusion.")
+    lexical_weight: float = Field(1.0, ge=0, description="Weight of the lexical (BM25) ranks in the fusion.")
+    where: str | None = Field(None, description="Filter, e.g. company = '3M' and fiscal_year in (2017, 2018).")
+
+
+class Generator(Section):
+    """The language model that answers and is tuned. Change `model` to use a real one."""
+
+    model: str = Field("bundled", description="'bundled', 'echo' (tests), a folder, a Hugging Face name or provider:model.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Number type of the weights.")
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:0'.")
+    max_prompt_tokens: int = Field(1100, ge=64, description="Most tokens of a rendered prompt; passages are cut to fit.")
+    max_new_tokens: int = Field(96, ge=1, description="Most tokens of a completion.")
+    batch_size: int = Field(8, ge=1, description="Prompts generated together.")
+
+
+class Answering(Section):
+    """What happens between completion and answer."""
+
+    guard: Literal["refuse", "flag", "none"] = Field(
+        "refuse", description="Numbers that no cited passage holds: refuse the answer, only flag it, or do not check."
+    )
+
+
+class Dataset(Section):
+    """How questions become tuning rows."""
+
+    folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
+    questions: str | None = Field(None, description="Question file: our JSONL or FinanceBench's; none: asked from tables.")
+    ask_count: int = Field(400, ge=1, description="Questions asked from statement rows where no file is given.")
+    where: str | None = Field(None, description="Filter on the documents that training questions may be about.")
+    test_share: float = Field(0.34, ge=0, lt=1, description="Share of documents (or groups) kept for evaluation.")
+    split_by: str = Field("document", description="'document' or a metadata column: no group is on both sides.")
+    gold_share: float = Field(0.8, ge=0, le=1, description="Share of answerable questions shown with their gold passage.")
+    closed_book_share: float = Field(0.05, ge=0, le=1, description="Share of rows without any passage, answered by refusal.")
+    distractors: int = Field(2, ge=0, le=20, description="Passages beside the gold one, from the same search.")
+    rows_per_question: int = Field(1, ge=1, le=20, description="Rows a question gives, each with passages drawn anew.")
+    max_dropped_share: float = Field(0.05, ge=0, le=1, description="More rows over the token budget are an error.")
+    seed: int = Field(0, description="Seed of every draw.")
+
+
+class Training(Section):
+    """How the generator is tuned."""
+
+    folder: str | None = Field(None, description="Where the run folder lies; default work/NAME/run.")
+    method: str = Field("qlora", description="A name in the table METHODS.")
+    r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    alpha: int = Field(32, ge=1, description="LoRA scale: the update is multiplied by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
+    lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    epochs: float = Field(2.0, gt=0, description="Passes over the training rows.")
+    max_steps: int = Field(-1, ge=-1, description="Optimizer steps; -1 takes epochs.")
+    batch_size: int = Field(8, ge=1, description="Rows of one forward pass.")
+    accumulation: int = Field(1, ge=1, description="Forward passes before an optimizer step.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps in which the learning rate rises.")
+    eval_rows: int = Field(64, ge=0, description="Test rows whose loss is measured while training.")
+    save_steps: int = Field(50, ge=1, description="Steps between checkpoints that a later start resumes from.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
+    seed: int = Field(0, description="Seed of initialisation and order.")
+
+
+class Evaluation(Section):
+    """How base and tuned are measured."""
+
+    folder: str | None = Field(None, description="Where the evaluation folder lies; default work/NAME/evaluation.")
+    questions: str | None = Field(None, description="Question file; none: the test questions of the dataset folder.")
+    where: str | None = Field(None, description="Filter on the documents whose questions are asked.")
+    settings: tuple[Setting, ...] = Field(SETTINGS, description="Rungs of the ladder.", min_length=1)
+    limit: int = Field(0, ge=0, description="Ask only the first so many questions; 0 asks all.")
+    recall_at: tuple[int, ...] = Field((1, 5, 10, 20), description="k of page recall.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
+
+
+class Recipe(Section):
+    """One assistant, from its documents to its measure."""
+
+    name: str = Field("assistant", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Names its folders.")
+    description: str = Field("", description="What the assistant is for.")
+    work: str = Field("work", description="Folder for results; relative to the current folder.")
+    documents: Documents = Documents()
+    index: Index = Index()
+    retrieval: Retrieval = Retrieval()
+    generator: Generator = Generator()
+    answering: Answering = Answering()
+    dataset: Dataset = Dataset()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()

@@ -1,0 +1,224 @@
+"""The stage that tunes: a dataset folder goes in, a run folder with an adapter comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragtune.answering.prompt import prompt_hash
+from ragtune.errors import ModelError, RunError
+from ragtune.files import (
+    building_folder,
+    hash_file,
+    hash_text,
+    installed_packages,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+from ragtune.models.checkpoint import fingerprint_model, portable_name
+from ragtune.models.remote import is_remote
+from ragtune.recipe.places import dataset_folder, run_folder
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Record
+from ragtune.seams import Report, progress_of
+from ragtune.training.methods import find_method
+from ragtune.training.rows import read_examples
+from ragtune.training.sft import Fit, fit_sft
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+
+@dataclass(frozen=True)
+class TrainSummary(Record):
+    """What a tuning run did. Losses are mean nats per completion token; ``eval_losses`` are (step, loss) pairs."""
+
+    method: str
+    rows: int
+    test_rows: int
+    steps: int
+    seconds: float
+    loss_first: float
+    loss_last: float
+    eval_losses: tuple[tuple[int, float], ...]
+    trainable_parameters: int
+    resumed_from_step: int
+    peak_memory_mb: float
+    folder: str
+
+
+def run_train(
+    recipe: Recipe,
+    out: Path | None = None,
+    dataset: Path | None = None,
+    index: Path | None = None,
+    report: Report | None = None,
+    allow_other_prompt: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainSummary:
+    """Tune the recipe's model on a dataset folder and write the run folder.
+
+    A run that was killed goes on from its last checkpoint where dataset, settings, model and packages are the same,
+    else it starts clean. ``index``, where given, must be the one the dataset was built with. Raises RunError for a
+    dataset that is missing, of the wrong shape or made with another prompt (``allow_other_prompt`` permits that one),
+    ModelError for a model that cannot be tuned.
+    """
+    method = find_method(recipe.training.method)
+    source = dataset or dataset_folder(recipe)
+    target = out or run_folder(recipe)
+    manifest = _check_dataset(source, index, allow_other_prompt)
+    model = recipe.generator.model
+    if model == "echo" or is_remote(model):
+        raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
+    train = read_examples(source / "train.jsonl")
+    test = read_examples(source / "test.jsonl") if (source / "test.jsonl").is_file() else []
+    test = test[: recipe.training.eval_rows]
+    if not train:
+        raise RunError(f"{source}/train.jsonl holds no rows. Give it more questions. Do: ragtune dataset --recipe FILE")
+    facts = _facts(recipe, source, manifest)
+    started = time.perf_counter()
+    with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
+        _keep_or_clear(folder, facts)
+        progress = progress_of(report, "train")
+        fit = fit_sft(recipe.generator, recipe.training, method, train, test, folder, progress, callbacks)
+        summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
+        _finish(folder, recipe, facts, summary)
+    return summary
+
+
+def _check_dataset(source: Path, index: Path | None, allow_other_prompt: bool) -> dict[str, Any]:
+    """Return the manifest of the dataset. Raises RunError where its prompt or index is another than ours."""
+    manifest = read_manifest(source, "dataset")
+    if not (source / "train.jsonl").is_file():
+        raise RunError(f"{source} has no train.jsonl. Do: ragtune dataset --recipe FILE")
+    made, ours = manifest.get("prompt_hash"), prompt_hash()
+    if made != ours and not allow_other_prompt:
+        raise RunError(
+            f"the dataset {source} was made with prompt {made}, this ragtune asks with prompt {ours}: a model tuned on one "
+            "answers worse to the other. Do: ragtune dataset --recipe FILE, then ragtune train --recipe FILE"
+        )
+    if index is not None:
+        wanted = read_manifest(index, "index", check_files=False).get("id")
+        if manifest.get("index_id") and manifest["index_id"] != wanted:
+            raise RunError(
+                f"the dataset {source} was built from index {manifest['index_id']}, {index} is index {wanted}. "
+                "Do: ragtune dataset --recipe FILE"
+            )
+    return manifest
+
+
+def _facts(recipe: Recipe, source: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run depends on; two runs with the same facts are the same run."""
+    hashes = [hash_file(path) for name in ("train.jsonl", "test.jsonl") if (path := source / name).is_file()]
+    return {
+        "base_model": portable_name(recipe.generator.model),
+        "base_fingerprint": fingerprint_model(recipe.generator.model),
+        "prompt_hash": manifest.get("prompt_hash", ""),
+        "index_id": manifest.get("index_id", ""),
+        "dataset_hash": hash_text("".join(hashes)),
+        "training": recipe.training.model_dump(mode="json", exclude={"folder"}),
+        "dtype": recipe.generator.dtype,
+    }
+
+
+def _keep_or_clear(folder: Path, facts: dict[str, Any]) -> None:
+    """Keep what an interrupted run of the same facts and packages left; clear the folder otherwise."""
+    path = folder / "facts.json"
+    wanted = {**facts, "packages": installed_packages()}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")) == wanted
+    except (OSError, ValueError):
+        kept = False
+    if not kept:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    write_json(path, wanted)
+
+
+@contextlib.contextmanager
+def _naming_full_disk(folder: Path) -> Iterator[None]:
+    """Torch reports a full disk in words of its own; name it as what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if shutil.disk_usage(folder).free < 1 << 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def _summarise(recipe: Recipe, fit: Fit, rows: int, test_rows: int, seconds: float, target: Path) -> TrainSummary:
+    losses = [point["loss"] for point in fit.metrics if "loss" in point]
+    return TrainSummary(
+        method=recipe.training.method,
+        rows=rows,
+        test_rows=test_rows,
+        steps=fit.steps,
+        seconds=round(seconds, 1),
+        loss_first=round(losses[0], 4),
+        loss_last=round(losses[-1], 4),
+        eval_losses=tuple((int(p["step"]), round(p["eval_loss"], 4)) for p in fit.metrics if "eval_loss" in p),
+        trainable_parameters=fit.trainable_parameters,
+        resumed_from_step=fit.resumed_from_step,
+        peak_memory_mb=_peak_memory_mb(),
+        folder=str(target),
+    )
+
+
+def _peak_memory_mb() -> float:
+    """Return the most memory held: on the GPU where one was used, else by this process. In MiB."""
+    import torch
+
+    if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
+        return round(peak / (1 << 20), 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainSummary) -> None:
+    """Leave the adapter, the learning curve, a card and the manifest in the folder, and nothing else."""
+    for path in folder.iterdir():
+        if path.name not in ("adapter", "metrics.jsonl"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / "README.md").write_text(render_card(facts, summary), encoding="utf-8")
+    write_manifest(
+        folder,
+        "run",
+        id=hash_text(hash_file(folder / "adapter" / "adapter_model.safetensors")),
+        recipe=recipe.model_dump(mode="json"),
+        summary={key: value for key, value in summary.to_dict().items() if key != "folder"},
+        **facts,
+    )
+
+
+def render_card(facts: dict[str, Any], summary: TrainSummary) -> str:
+    """Return the run folder's README: what was tuned, on what, and how it went."""
+    training = facts["training"]
+    evals = ", ".join(f"{loss:.3f} (step {step})" for step, loss in summary.eval_losses) or "not measured"
+    return f"""# A ragtune run
+
+An adapter for `{facts['base_model']}` (fingerprint {facts['base_fingerprint']}), tuned with `{summary.method}` to answer
+questions from numbered passages. Load it on that base with `ragtune ask`, or with PEFT's `PeftModel.from_pretrained`.
+
+| | |
+| --- | --- |
+| rows | {summary.rows} for tuning, {summary.test_rows} for the test loss (dataset {facts['dataset_hash']}) |
+| index, prompt | {facts['index_id'] or 'none'}, {facts['prompt_hash']} |
+| steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {training['lr']} |
+| LoRA | rank {training['r']}, alpha {training['alpha']}, {summary.trainable_parameters:,} trainable parameters |
+| training loss | {summary.loss_first:.3f} to {summary.loss_last:.3f} |
+| test loss | {evals} |
+| time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
+
+It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `manifest.json` recipe and versions.
+"""

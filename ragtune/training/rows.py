@@ -1,0 +1,90 @@
+"""Tuning rows: read from a dataset folder, checked, and turned into tokens exactly as the model is asked later."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ragtune.errors import RunError
+from ragtune.files import read_jsonl
+from ragtune.models.chat import Chat
+from ragtune.records import Example, Message
+
+_SHAPE = '{"prompt": [{"role": ..., "content": ...}, ...], "completion": [{"role": "assistant", "content": ...}]}'
+_MEGABATCH = 16  # batches among which rows of like length are put together
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Return the examples of train.jsonl or test.jsonl. Raises RunError naming file and line of a wrong row."""
+    return [_parse_row(row, f"{path}:{number}") for number, row in read_jsonl(path)]
+
+
+def _parse_row(row: dict[str, Any], where: str) -> Example:
+    do = f"Rows are {_SHAPE}. Do: ragtune dataset --recipe FILE"
+    if "chosen" in row:
+        raise RunError(f"{where}: found a preference row (chosen, rejected), which this method does not take. {do}")
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if not (isinstance(prompt, list) and isinstance(completion, list) and all(map(_is_message, [*prompt, *completion]))):
+        raise RunError(f"{where}: found a row with the keys {', '.join(sorted(row)) or 'none'} of another shape. {do}")
+    if not prompt or len(completion) != 1 or completion[0]["role"] != "assistant" or not completion[0]["content"].strip():
+        raise RunError(f"{where}: a row needs a prompt and exactly one message of the assistant that is not empty. {do}")
+    turns = tuple(Message(role=m["role"], content=m["content"]) for m in prompt)
+    return Example(turns, completion[0]["content"], row.get("provenance") or {})
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+
+
+def encode_examples(examples: Sequence[Example], chat: Chat, max_tokens: int, source: str) -> list[dict[str, list[int]]]:
+    """Return input_ids and labels of each example; labels are -100 on the prompt, so that only the completion counts.
+
+    Raises RunError where an example is longer than ``max_tokens``: nothing is cut, because a cut prompt lacks its
+    question and a cut row its answer.
+    """
+    rows, too_long = [], []
+    for example in examples:
+        prompt, completion = chat.encode_example(example.prompt, example.completion)
+        if len(prompt) + len(completion) > max_tokens:
+            too_long.append(len(prompt) + len(completion))
+        rows.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+    if too_long:
+        raise RunError(
+            f"{source}: {len(too_long)} of {len(rows)} rows are longer than the model's {max_tokens} tokens (the longest "
+            f"has {max(too_long)}). Build the dataset for this model, with generator.max_prompt_tokens within its limit. "
+            "Do: ragtune dataset --recipe FILE"
+        )
+    return rows
+
+
+class LengthOrder:
+    """A sampler: rows in random order, yet neighbours of like length, so that little of a batch is padding.
+
+    Each epoch's order depends on the seed and the epoch alone: a resumed run sees what an unbroken one would have.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = list(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the trainer calls it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = random.Random(self._seed * 1_000_003 + self._epoch)
+        order = list(range(len(self._lengths)))
+        draw.shuffle(order)
+        span = self._batch_size * _MEGABATCH
+        sorted_spans = [sorted(order[i : i + span], key=lambda row: -self._lengths[row]) for i in range(0, len(order), span)]
+        batches = [rows[i : i + self._batch_size] for rows in sorted_spans for i in range(0, len(rows), self._batch_size)]
+        last = batches.pop() if batches and len(batches[-1]) < self._batch_size else []  # a short batch stays last
+        draw.shuffle(batches)
+        return iter([row for batch in [*batches, last] for row in batch])

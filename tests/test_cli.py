@@ -1,0 +1,190 @@
+"""The command line as a table: arguments, exit code, what is said. Whole pipeline on fakes, in milliseconds."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ragtune.cli.main import COMMANDS, ragtune
+from ragtune.cli.terminal import run_guarded
+
+ROOT = Path(__file__).parent.parent
+PAGE = """# Acme Corp annual report
+
+Consolidated Statements of Income
+(in millions)
+2021 2020
+Net sales $ 4,210 $ 3,900
+Cost of sales (2,000) (1,900)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a recipe on fakes and one document, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents/ACME_2021_10K.md").write_text(PAGE)
+    (tmp_path / "documents/ZENITH_2020_10K.txt").write_text("Zenith makes clocks.\nTotal clocks 2020 were many.")
+    (tmp_path / "r.yaml").write_text("name: t\nindex: {embedder: hash}\ngenerator: {model: echo}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def indexed(place):
+    assert run_guarded(ragtune, ["index", "--recipe", "r.yaml"]) == 0
+    return place
+
+
+def run(capsys, *arguments):
+    capsys.readouterr()
+    code = run_guarded(ragtune, list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_every_command_has_help(capsys):
+    for name in COMMANDS:
+        code, out, _ = run(capsys, name, "--help")
+        assert code == 0
+        assert out.startswith("Usage: ragtune " + name)
+
+
+def test_stage_commands_take_the_same_options(capsys):
+    for name in ("index", "dataset", "train", "evaluate", "demo"):
+        _, out, _ = run(capsys, name, "--help")
+        assert all(option in out for option in ("--recipe", "--set", "--out", "--json"))
+
+
+def test_search_prints_document_page_score_text(indexed, capsys):
+    code, out, _ = run(capsys, "search", "Acme net sales", "--recipe", "r.yaml", "--json")
+    hits = json.loads(out)
+    assert code == 0
+    assert hits[0]["document"] == "ACME_2021_10K"
+    assert hits[0]["page"] == 1
+    assert "Net sales $ 4,210 $ 3,900" in hits[0]["text"]
+    assert hits[0]["score"] >= hits[-1]["score"]
+
+
+def test_results_go_to_stdout_progress_to_stderr(place, capsys):
+    code, out, err = run(capsys, "index", "--recipe", "r.yaml", "--json")
+    assert code == 0
+    assert json.loads(out)["documents"] == 2
+    assert "embedding" in err
+
+
+def test_second_index_skips_unchanged_files(indexed, capsys):
+    _, out, _ = run(capsys, "index", "--recipe", "r.yaml", "--json")
+    assert json.loads(out)["unchanged"] == 2
+
+
+def test_ask_answers_with_a_page(indexed, capsys):
+    code, out, _ = run(capsys, "ask", "What were Acme's net sales?", "--recipe", "r.yaml", "--json",
+                       "--set", "answering.guard=none")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["citations"][0]["page"] == 1
+    assert answer["passages"][0]["document"] == "ACME_2021_10K"
+
+
+def test_filter_that_matches_nothing_returns_nothing(indexed, capsys):
+    code, out, _ = run(capsys, "search", "sales", "--recipe", "r.yaml", "--json", "--where", "fiscal_year = 1999")
+    assert (code, json.loads(out)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["search", " ", "--recipe", "r.yaml"], "the question is empty"),
+        (["ask", "", "--recipe", "r.yaml"], "the question is empty"),
+        (["search", "x", "--recipe", "r.yaml", "--where", "compny = 'Acme'"], "Did you mean 'company'"),
+        (["search", "x", "--recipe", "r.yaml", "--where", "company = "], "company"),
+        (["search", "x", "--recipe", "nowhere.yaml"], "no recipe 'nowhere.yaml'"),
+        (["search", "x", "--recipe", "r.yaml", "--index", "nowhere"], "no index folder at nowhere"),
+        (["search", "x", "--recipe", "r.yaml", "--set", "index.embeder=minilm"], "Did you mean 'embedder'"),
+        (["ask", "x", "--recipe", "r.yaml", "--model", "tuned"], "there is no tuned model"),
+        (["ask", "x", "--recipe", "r.yaml", "--run", "nowhere"], "there is no tuned model at nowhere"),
+        (["index", "--recipe", "r.yaml", "--set", "documents.folder=nowhere"], "does not exist"),
+        (["index", "--recipe", "r.yaml", "--set", "index.embedder=no/such-model"], "no/such-model"),
+        (["index", "--recipe", "r.yaml", "--set", "index.chunker=row"], "rows"),
+        (["dataset", "--recipe", "r.yaml", "--index", "nowhere"], "no index folder at nowhere"),
+        (["train", "--recipe", "r.yaml", "--dataset", "nowhere"], "no dataset folder at nowhere"),
+        (["evaluate", "--recipe", "r.yaml", "--index", "nowhere"], "nowhere"),
+        (["recipe", "check", "r.yaml", "--set", "training.method=qlorra"], "Did you mean 'qlora'"),
+        (["recipe", "copy", "demo", "r.yaml"], "exists and is not overwritten"),
+    ],
+)
+def test_bad_input_is_one_clear_error(indexed, capsys, arguments, says):
+    before = sorted(str(p) for p in indexed.rglob("*"))
+    code, out, err = run(capsys, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert (code, out, len(errors)) == (1, "", 1), err
+    assert says in err
+    assert "Traceback" not in err
+    assert sorted(str(p) for p in indexed.rglob("*")) == before
+
+
+def test_index_of_another_embedder_is_refused(indexed, capsys):
+    manifest = indexed / "work/t/index/manifest.json"
+    manifest.write_text(manifest.read_text().replace("hash:256", "other:256"))
+    code, _, err = run(capsys, "search", "x", "--recipe", "r.yaml")
+    assert code == 1
+    assert "other:256" in err
+    assert "hash:256" in err
+
+
+def test_empty_folder(place, capsys):
+    shutil.rmtree(place / "documents")
+    (place / "documents").mkdir()
+    code, _, err = run(capsys, "index", "--recipe", "r.yaml")
+    assert code == 1
+    assert "holds no file" in err
+    assert not (place / "work/t/index").exists()
+
+
+def test_unreadable_files_are_listed_and_the_rest_is_indexed(place, capsys):
+    (place / "documents/empty.pdf").write_bytes(b"")
+    (place / "documents/lie.pdf").write_bytes(b"PK\x03\x04 not a pdf")
+    (place / "documents/cut.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    (place / "documents/noise.txt").write_bytes(bytes(range(256)) * 20)
+    code, out, _ = run(capsys, "index", "--recipe", "r.yaml")
+    assert code == 0
+    for name in ("empty.pdf", "lie.pdf", "cut.pdf", "noise.txt"):
+        assert f"not read: {name}: " in out
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    assert run(capsys, "search")[0] == 2
+    code, _, err = run(capsys, "serach")
+    assert code == 2
+    assert "Did you mean 'search'" in err
+
+
+def test_ctrl_c_exits_with_130(place):
+    code = (
+        "import sys, time\nfrom ragtune.cli import main\nimport ragtune.stages.index as stage\n"
+        "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
+        "stage.run_index = slow\nsys.argv = ['ragtune', 'index', '--recipe', 'r.yaml']\nmain.main()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Interrupted" in err
+
+
+def test_recipe_commands(place, capsys):
+    assert "demo" in run(capsys, "recipe", "list")[1]
+    assert run(capsys, "recipe", "copy", "demo", "mine.yaml")[0] == 0
+    assert run(capsys, "recipe", "check", "mine.yaml")[1].endswith("mine.yaml: fine\n")
+    shown = json.loads(run(capsys, "recipe", "show", "mine.yaml", "--json", "--set", "retrieval.k=7")[1])
+    assert shown["retrieval"]["k"] == 7
