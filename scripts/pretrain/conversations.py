@@ -112,9 +112,11 @@ class Stage:
     columns: tuple[int, int]
     label_words: int
     real_share: float
+    figures_only: bool = False
 
 
 STAGES = (
+    Stage(160, 12, (1, 1), (2, 4), (1, 2), 2, 0.0, figures_only=True),
     Stage(192, 10, (1, 1), (2, 4), (1, 2), 2, 0.0),
     Stage(256, 8, (1, 2), (2, 5), (1, 3), 3, 0.0),
     Stage(384, 6, (1, 2), (3, 8), (1, 3), 5, 0.4),
@@ -197,7 +199,7 @@ class Teacher:
         facts = [fact for fact in find_facts(tables, passages) if value_of(fact.amount) is not None]
         turns: list[Turn] = []
         for number in range(turn_count):
-            kind = draw.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+            kind = "figure" if stage.figures_only else draw.choices(tuple(KINDS), tuple(KINDS.values()))[0]
             if not tables:
                 kind, turn_count = "absent", 3
                 if number >= 3:

@@ -196,7 +196,7 @@ class Training:
             "loss": round(sum(self.losses) / len(self.losses), 4), "exact": round(exact, 3),
         })
         print(json.dumps(self.log[-1]), flush=True)
-        latest = (0.3, 0.4, 0.52, 0.66)
+        latest = (0.12, 0.22, 0.36, 0.5, 0.66)
         if self.stage < len(STAGES) - 1 and (len(self.exact) >= 30 and exact > self.options.promote or share > latest[self.stage]):
             self.stage += 1
             self.exact.clear()
@@ -208,7 +208,7 @@ class Training:
         while self.elapsed_s < limit_s:
             for _ in range(self.options.together):
                 self.one_step()
-            if self._agree(self.elapsed_s - last_log_s > 45):
+            if self._agree(self.elapsed_s - last_log_s > self.options.log_s):
                 last_log_s = self.elapsed_s
                 if self.rank == 0:
                     self.advance()
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--together", type=int, default=10, help="steps between two averagings of the processes' weights")
+    parser.add_argument("--log-s", type=float, default=45.0, help="seconds between two log lines, each with a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="read tables.jsonl")
     options = parser.parse_args()
