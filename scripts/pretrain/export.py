@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from ragtune.models import bundled
+from ragtune.models.bundled import hash_folder
 from shape import Reader, Shape, to_llama
 from tokenizer import save_tokenizer
 
@@ -32,15 +35,23 @@ def export(checkpoint: Path, tokenizer_folder: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     llama.save_pretrained(folder)
     save_tokenizer(AutoTokenizer.from_pretrained(tokenizer_folder), folder)
+    if folder.resolve() == (Path(bundled.__file__).parent / bundled.FOLDER).resolve():
+        _pin(hash_folder(folder))
     print(json.dumps({"step": state["step"], "tokens": state["tokens"], "minutes": round(state["elapsed_s"] / 60, 1),
                       "parameters": llama.num_parameters()}))
+
+
+def _pin(digest: str) -> None:
+    """Write the folder's hash into ragtune/models/bundled.py."""
+    module = Path(bundled.__file__)
+    module.write_text(re.sub(r'^SHA256 = ".*"$', f'SHA256 = "{digest}"', module.read_text(), flags=re.MULTILINE))
 
 
 def main() -> None:
     """Read the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, default=Path("ragtune/models/weights"))
+    parser.add_argument("--folder", type=Path, default=Path("ragtune/models/bundled_weights"))
     options = parser.parse_args()
     export(options.work / CHECKPOINT, options.work / "tokenizer", options.folder)
 

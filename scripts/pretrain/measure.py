@@ -108,7 +108,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with tables.jsonl")
-    parser.add_argument("--model", type=Path, default=Path("ragtune/models/weights"))
+    parser.add_argument("--model", type=Path, default=Path("ragtune/models/bundled_weights"))
     parser.add_argument("--adapter", type=Path, help="a LoRA adapter to put on the model")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--stages", type=int, nargs="*", default=[2, 3, 4])
