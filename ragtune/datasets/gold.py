@@ -31,8 +31,12 @@ class Need:
         if self.lines:
             shown = set(passage.text.split("\n"))
             return all(line in shown for line in self.lines)
-        full = next(render_chunk(chunk) for chunk in self.chunks if chunk.id == passage.chunk_id)
-        return squeeze(self.evidence.text) in squeeze(passage.text) if self.evidence.text else passage.text == full
+        if passage.text == next(render_chunk(chunk) for chunk in self.chunks if chunk.id == passage.chunk_id):
+            return True
+        row = parse_row(self.evidence.text)
+        if row is not None:  # rendered with the year beside each amount
+            return any(line.startswith(f"{row.label} ") for line in passage.text.split("\n"))
+        return bool(self.evidence.text.strip()) and squeeze(self.evidence.text) in squeeze(passage.text)
 
 
 def squeeze(text: str) -> str:
@@ -107,7 +111,7 @@ def holds_answer(chunk: Chunk, question: Question, needs: Sequence[Need]) -> boo
     """Tell whether a chunk gives away the answer, so that it can be no distractor.
 
     It does when it is gold itself, or of the same document or company and holds a number the answer rests on. Numbers
-    of one or two digits stand everywhere and count only with their row. An answer in words counts where it is quoted.
+    of one or two figures stand everywhere and count only with their row. An answer in words counts where it is quoted.
     """
     if any(chunk.id == gold.id for need in needs for gold in need.chunks):
         return True
@@ -120,7 +124,7 @@ def holds_answer(chunk: Chunk, question: Question, needs: Sequence[Need]) -> boo
         return False
     if any(line in render_chunk(chunk).split("\n") for line in lines):
         return True
-    telling = {number for number in numbers if sum(c.isdigit() for c in number) > 2}
+    telling = {number for number in numbers if len(number) > 2}
     return bool(telling.intersection(_NUMBER.findall(chunk.text)))
 
 
