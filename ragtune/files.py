@@ -109,6 +109,7 @@ def building_folder(target: Path, keep_partial: bool = False) -> Iterator[Path]:
             raise RunError(f"{target} is being written by another ragtune. Wait for it, or use another --out.") from None
         recover_folder(target)
         if target.exists() and not (target / "manifest.json").is_file() and (not target.is_dir() or any(target.iterdir())):
+            lock_path.unlink(missing_ok=True)
             raise RunError(
                 f"{target} exists and is not a folder of ragtune (no manifest.json). Choose another place with --out."
             )

@@ -112,7 +112,7 @@ def test_number_without_a_source_is_refused_flagged_or_let_through():
     assert answer(completion).is_refusal
     assert answer(completion, guard="flag").problems
     assert not answer(completion, guard="flag").is_refusal
-    assert not answer(completion, guard="off").problems
+    assert not answer(completion, guard="none").problems
 
 
 def test_wrong_arithmetic_is_recomputed():

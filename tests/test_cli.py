@@ -86,7 +86,7 @@ def test_second_index_skips_unchanged_files(indexed, capsys):
 
 def test_ask_answers_with_a_page(indexed, capsys):
     code, out, _ = run(capsys, "ask", "What were Acme's net sales?", "--recipe", "r.yaml", "--json",
-                       "--set", "answering.guard=off")
+                       "--set", "answering.guard=none")
     answer = json.loads(out)
     assert code == 0
     assert answer["citations"][0]["page"] == 1

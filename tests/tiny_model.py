@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 TEMPLATE = (
@@ -48,6 +49,7 @@ def make_tiny_model(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # on so little work threads only wait for each other
     make_tokenizer(folder, vocab, template)
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -66,4 +68,37 @@ def make_tiny_model(
         initializer_range=0.08,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_rows(count: int, seed: int = 0, amounts: int = 6) -> list[dict]:
+    """Return tuning rows that ask for one amount of a table, rendered by the one prompt."""
+    from ragtune.answering.prompt import render_completion, render_prompt
+    from ragtune.records import Passage, Question
+
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        values = [draw.randint(100, 9999) for _ in range(draw.randint(2, amounts))]
+        table = "\n".join(f"Item {i} 2021: {value:,}" for i, value in enumerate(values))
+        chosen = draw.randrange(len(values))
+        passage = Passage(1, table, "c", "acme", 1, 0, len(table), title="Acme 10-K 2021, page 1")
+        question = Question(
+            f"q{number}", f"What was item {chosen} in 2021?", f"{values[chosen]:,}",
+            justification=f"Item {chosen} 2021: {values[chosen]:,}",
+        )
+        completion = {"role": "assistant", "content": render_completion(question, [passage])}
+        rows.append({"prompt": list(render_prompt(question.text, [passage])), "completion": [completion], "provenance": {}})
+    return rows
+
+
+def make_dataset(folder: Path, train: int = 32, test: int = 8, **entries: str) -> Path:
+    """Write a dataset folder as the dataset stage does."""
+    from ragtune.answering.prompt import prompt_hash
+    from ragtune.files import building_folder, write_jsonl, write_manifest
+
+    with building_folder(folder) as partial:
+        write_jsonl(partial / "train.jsonl", make_rows(train, seed=1))
+        write_jsonl(partial / "test.jsonl", make_rows(test, seed=2))
+        write_manifest(partial, "dataset", **{"prompt_hash": prompt_hash(), "index_id": "index-1", **entries})
     return folder

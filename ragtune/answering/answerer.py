@@ -93,7 +93,7 @@ class Answerer:
     def _guarded(self, answer: Answer) -> Answer:
         """Apply the recipe's guard: refuse, flag or nothing. Closed-book answers have nothing to be checked against."""
         mode = self.recipe.answering.guard
-        if mode == "off" or answer.is_refusal or not answer.passages:
+        if mode == "none" or answer.is_refusal or not answer.passages:
             return answer
         found = NumberGuard().check(answer)
         if not answer.citations:

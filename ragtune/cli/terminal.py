@@ -45,8 +45,9 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message += nearest(args[0], self.commands_at) if "Did you mean" not in error.message else ""
-            raise
+            if "Did you mean" in error.message:
+                raise
+            raise click.UsageError(error.message + nearest(args[0], self.commands_at), ctx) from None
 
 
 def recipe_options(default: str | None = None) -> Callable[[Command], Command]:

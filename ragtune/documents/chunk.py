@@ -69,17 +69,17 @@ def _trim(text: str, start: int, end: int) -> Span:
 
 
 def _heads_by_line(text: str) -> list[tuple[int, Head, str]]:
-    """Return for each line (its start, the table head in force before it on its page, the heading it stands under)."""
+    """Return for each line (its start, the table head in force before it on its page, the heading it is or stands under)."""
     heads: list[tuple[int, Head, str]] = []
     start, heading = 0, ""
     for page in text.split(PAGE_BREAK):
         head = Head()
         for line in page.split("\n"):
-            heads.append((start, head, heading))
-            head = head.after(line)
             match = _HEADING.match(line.strip())
             if match and not re.search(r"\.{4}|\s\d+$", line):  # dots and a page number: a line of the contents
                 heading = (match["markdown"] or match["item"]).strip()
+            heads.append((start, head, heading))
+            head = head.after(line)
             start += len(line) + 1
     heads.append((start, Head(), heading))  # never reached by a span, so that the line after the last has a place
     return heads
@@ -195,13 +195,18 @@ def chunk_tokens(document: Document, max_tokens: int, overlap_tokens: int, count
         separators=["\n\n", PAGE_BREAK, "\n", ". ", " ", ""], chunk_size=max_tokens, chunk_overlap=overlap_tokens,
         length_function=count_tokens, keep_separator=True,
     )
-    text, spans, least = document.text, [], 0
+    text = document.text
+    spans: list[Span] = []
     for piece in splitter.split_text(text):
-        start = text.find(piece, least)
-        if start < 0:
+        # Repeated text stands in several places: the true one begins at most where the last piece ended, so that no text
+        # is left out, and after where it began.
+        after, end = spans[-1] if spans else (-1, 0)
+        latest = end + len(text[end:]) - len(text[end:].lstrip())
+        start = text.rfind(piece, after + 1, latest + len(piece))
+        if start >= 0:
+            spans.append((start, start + len(piece)))
+        elif piece not in text[max(after, 0) : end]:
             raise AssertionError(f"the splitter returned text that {document.name} does not hold: {piece[:60]!r}")
-        spans.append((start, start + len(piece)))
-        least = start + 1
     return spans
 
 

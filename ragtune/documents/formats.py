@@ -187,8 +187,8 @@ def _table_pages(lines: Sequence[str]) -> list[str]:
 def mend_hyphens(texts: Sequence[str]) -> list[str]:
     """Resolve PDFium's U+FFFE and U+0002, which stand for a hyphen and a line break.
 
-    Words are joined where the joined word stands elsewhere in the document (``Share￾holders``), else the hyphen stays
-    (``on￾premise``).
+    Words are joined where the joined word stands elsewhere in the document (``Share-holders``), else the hyphen stays
+    (``on-premise``).
     """
     if not any("\ufffe" in text or "\x02" in text for text in texts):
         return list(texts)

@@ -180,7 +180,8 @@ def _recase(name: str) -> str:
     words = name.replace("’", "'").split(" ")
     if sum(letter.islower() for letter in name) > 1 or (len(words) > 1 and len(name) <= 4):
         return " ".join(words)
-    return " ".join(word if len(word) <= 4 and len(words) == 1 else _title(word) for word in words)
+    is_short = [len(word) <= 4 and (len(words) == 1 or not re.search("[AEIOUY]", word)) for word in words]
+    return " ".join(word if short else _title(word) for word, short in zip(words, is_short))
 
 
 def _title(word: str) -> str:

@@ -12,6 +12,7 @@ from ragtune.errors import DocumentError
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _TAIL_BYTES = 8192  # where the end mark of a whole PDF stands, web servers' trailing bytes allowed for
 _DRAWN_PATHS = 200  # a page without text but with so many drawn paths holds letters drawn as outlines
+_AMOUNT_STARTS = "$€£(—–-0123456789"
 _WORD = re.compile(r"(\s*)(\S+)")
 
 
@@ -97,12 +98,14 @@ def reline(text_page: Any, text: str) -> str:
         x, y = _origin(text_page, match.start(2))
         gap = match[1]
         if pieces and "\n" in gap:
-            if abs(y - last_y) < 1.5 and x > last_x:
+            is_amount = match[2][0] in _AMOUNT_STARTS  # stands half a line lower where its label takes two lines
+            if x > last_x and abs(y - last_y) < (0.75 * _height(text_page, match.start(2)) if is_amount else 1.5):
                 is_apart = match[2][0] != "," and _space_between(text_page, match.start() - 1, match.start(2))
                 gap = " " if is_apart else ""
         elif pieces and x < last_x - 1.0 and y < last_y - 2.0:
             gap = "\n"
-        last_x, last_y = x, y
+        is_raised = "\n" not in gap and last_y < y < last_y + 6.0  # a footnote mark does not move the base line
+        last_x, last_y = x, last_y if is_raised else y
         pieces += [gap.replace("\r\n", "\n"), match[2]]
     return "".join(pieces)
 
@@ -114,6 +117,12 @@ def _origin(text_page: Any, position: int) -> tuple[float, float]:
     x, y = ctypes.c_double(), ctypes.c_double()
     raw.FPDFText_GetCharOrigin(text_page, position, x, y)
     return x.value, y.value
+
+
+def _height(text_page: Any, position: int) -> float:
+    """Return the height of a letter's line in points."""
+    _, bottom, _, top = text_page.get_charbox(position, loose=True)
+    return float(top - bottom)
 
 
 def _space_between(text_page: Any, left: int, right: int) -> bool:

@@ -24,7 +24,10 @@ from ragtune.recipe import schema
 from ragtune.records import Document, Metadata, Page, Record
 from ragtune.seams import Report, progress_of
 
-__all__ = ["READERS", "Reading", "SourceFile", "Unreadable", "list_files", "make_document", "read_documents"]
+PROGRAM = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+           "from ragtune.documents.worker import main; main(int(sys.argv[2]))")
+__all__ = ["READERS", "Reading", "SourceFile", "Unreadable", "describe_pages", "list_files", "make_document",
+           "read_documents"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def name_documents(paths: Sequence[Path]) -> list[str]:
 
 def make_document(file: SourceFile, pages: Sequence[str], sidecar: Mapping[str, Metadata]) -> Document:
     """Return the document of a file's page texts, its metadata read."""
-    metadata = read_metadata(Path(file.path), pages, sidecar.get(file.name) or sidecar.get(Path(file.path).stem))
+    row = sidecar.get(file.name) or sidecar.get(Path(file.path).with_suffix("").as_posix())
+    metadata = read_metadata(Path(file.path), pages, row)
     numbered = tuple(Page(number, text) for number, text in enumerate(pages, start=1))
     return Document(file.document_id, file.name, file.path, numbered, metadata)
 
@@ -254,10 +258,8 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         """Start a process with this one's import paths."""
-        program = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-                   "from ragtune.documents.worker import main; main(int(sys.argv[2]))")
         return subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps([path or os.getcwd() for path in sys.path]), str(self.max_memory_mb)],
+            [sys.executable, "-c", PROGRAM, json.dumps([path or os.getcwd() for path in sys.path]), str(self.max_memory_mb)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
         )
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 # For base models, which bring no chat template. A role stands on its own line, because every tokenizer breaks there.
 FALLBACK_TEMPLATE = (
-    "{{ bos_token or '' }}{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}\n\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+    "{{ bos_token or '' }}{% for message in messages %}{{ message['role'] + ':\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
 )
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>", "<turn|>")
 
@@ -67,9 +67,14 @@ class Chat:
         return rest
 
     def render_text(self, messages: Sequence[Message], is_prompt: bool = True) -> str:
-        """Return the chat as the model reads it; a prompt ends where the assistant's turn begins."""
+        """Return the chat as the model reads it; a prompt ends where the assistant's turn begins.
+
+        Templates of models that can think aloud are told not to: the completion is the answer with its calculation.
+        """
         return str(
-            self.tokenizer.apply_chat_template(self._messages(messages), tokenize=False, add_generation_prompt=is_prompt)
+            self.tokenizer.apply_chat_template(
+                self._messages(messages), tokenize=False, add_generation_prompt=is_prompt, enable_thinking=False
+            )
         )
 
     def encode(self, text: str) -> list[int]:
@@ -114,7 +119,9 @@ def load_chat(section: Section) -> Chat:
     from transformers import AutoTokenizer
 
     with quiet(), explain_loading(section.model):
-        tokenizer = AutoTokenizer.from_pretrained(locate_model(section.model), padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate_model(section.model), padding_side="left", trust_remote_code=False
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of '{section.model}' has no end-of-text token, so its answers would never end. "

@@ -75,11 +75,13 @@ def locate_model(model: str) -> str:
 @contextlib.contextmanager
 def explain_loading(model: str) -> Iterator[None]:
     """Turn what transformers raises for a model that cannot be loaded into ModelError."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise ModelError(
                 f"'{model}' does not fit into the device's memory. Use a smaller model, smaller batches (batch_size), or "
@@ -103,7 +105,7 @@ def read_config(model: str) -> Any:
     from transformers import AutoConfig
 
     with quiet(), explain_loading(model):
-        return AutoConfig.from_pretrained(locate_model(model))
+        return AutoConfig.from_pretrained(locate_model(model), trust_remote_code=False)
 
 
 def fingerprint_model(model: str) -> str:

@@ -41,9 +41,10 @@ def normalise(vectors: np.ndarray, name: str) -> np.ndarray:
 
     vectors = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(vectors).all() or (lengths == 0).any():
-        raise ModelError(f"the embedder '{name}' returned {int((~np.isfinite(vectors).all(axis=1)).sum())} vectors that are "
-                         "not numbers, or of length 0. Use another model, or its float32 weights.")
+    bad = ~np.isfinite(vectors).all(axis=1) | (lengths[:, 0] == 0)
+    if bad.any():
+        raise ModelError(f"the embedder '{name}' returned {int(bad.sum())} vectors that are not numbers or of length 0. "
+                         "Use another model, or its float32 weights.")
     return vectors / lengths
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import ModelError, RunError
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import explain_loading, fingerprint_model, portable_name, quiet, read_context_tokens
+from ragtune.models.checkpoint import fingerprint_model, portable_name, quiet, read_context_tokens
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.weights import load_base
@@ -93,7 +93,9 @@ class TransformersGenerator:
         self.adapter = path
 
     def _load_adapter(self, path: Path) -> None:
-        from peft import PeftModel
+        with quiet():
+            from peft import PeftModel
+            from safetensors import SafetensorError
 
         if not (path / "adapter_config.json").is_file():
             raise RunError(f"no adapter at {path}: adapter_config.json is missing. Do: ragtune train --recipe FILE")
@@ -104,7 +106,7 @@ class TransformersGenerator:
                     self.model.load_adapter(str(path), adapter_name=name)
                 else:
                     self.model = PeftModel.from_pretrained(self.model, str(path), adapter_name=name)
-        except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as error:
             first = str(error).strip().split("\n")[0][:300]
             raise RunError(
                 f"the adapter at {path} does not fit '{self.name}': {first}. Open it on the model it was tuned on, or "
@@ -163,8 +165,14 @@ class TransformersGenerator:
         settings = GenerationConfig(
             do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self._stop_ids(), pad_token_id=pad
         )
-        with torch.inference_mode(), quiet(), explain_loading(self.name):
-            written = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        try:
+            with torch.inference_mode(), quiet():
+                written = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{len(batch)} prompts of up to {width} tokens do not fit into the device's memory beside '{self.name}'. "
+                "Lower generator.batch_size or generator.max_prompt_tokens."
+            ) from error
         return [self.chat.decode(row[width:].tolist()) for row in written]
 
     def _stop_ids(self) -> list[int]:

@@ -91,7 +91,7 @@ def load_base(section: Section, dtype: str | None = None) -> Any:
         parameters = sum(parameter.numel() for parameter in build_skeleton(config).parameters())
         chosen = choose_dtype(dtype or section.dtype, device, config, parameters)
         model = AutoModelForCausalLM.from_pretrained(
-            locate_model(section.model), dtype=chosen, device_map={"": device}, use_safetensors=True
+            locate_model(section.model), dtype=chosen, device_map={"": device}, use_safetensors=True, trust_remote_code=False
         )
     return model.eval()
 
@@ -104,10 +104,12 @@ def load_4bit(section: Section) -> Any:
     Raises ModelError also for a layer whose width is no multiple of 64, which bitsandbytes quantises wrongly.
     """
     import torch
-    from bitsandbytes.nn.modules import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    with quiet():
+        from bitsandbytes.nn.modules import Linear4bit
     device = choose_device(section.device)
+    is_slow_cpu = device == "cpu" and not has_fast_bfloat16()
     config = read_config(section.model)
     with quiet(), explain_loading(section.model):
         check_4bit_widths(build_skeleton(config), section.model)
@@ -115,7 +117,7 @@ def load_4bit(section: Section) -> Any:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=half_dtype(device),
+            bnb_4bit_compute_dtype=torch.float32 if is_slow_cpu else half_dtype(device),
         )
         model = AutoModelForCausalLM.from_pretrained(
             locate_model(section.model),
@@ -123,6 +125,7 @@ def load_4bit(section: Section) -> Any:
             dtype=torch.float32 if device == "cpu" else half_dtype(device),
             device_map={"": device},
             use_safetensors=True,
+            trust_remote_code=False,
         )
     if device == "cpu":
         for module in model.modules():

@@ -69,7 +69,7 @@ class Generator(Section):
 class Answering(Section):
     """What happens between completion and answer."""
 
-    guard: Literal["refuse", "flag", "off"] = Field(
+    guard: Literal["refuse", "flag", "none"] = Field(
         "refuse", description="Numbers that no cited passage holds: refuse the answer, only flag it, or do not check."
     )
 

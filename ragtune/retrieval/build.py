@@ -141,6 +141,8 @@ def build_index(recipe: Recipe, folder: Path, report: Report | None = None) -> I
             write_store(partial, documents, chunks, keys)
             shutil.rmtree(partial / "vectors", ignore_errors=True)
             write_manifest(partial, "index", **entries)
+    if previous is not None:
+        previous.store.close()
     pages_read = sum(len(document.pages) for document in reading.documents)
     old = previous.inputs if previous else {}
     unchanged = sum(1 for path, facts in inputs.items() if old.get(path, {}).get("sha256") == facts["sha256"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class Index:
         self.given_embedder = embedder
         if embedder is not None:
             check_embedder(folder, manifest, embedder)
-        self.keep = lru_cache(maxsize=32)(self._keep)
+        self.kept: dict[str, np.ndarray] = {}
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -104,23 +104,27 @@ class Index:
                     kinds.setdefault(column, set()).add(kind_of(value))
         return kinds
 
-    def _keep(self, node: Any, has_page: bool) -> np.ndarray:
-        """Return for each chunk row whether a filter's tree keeps it; a chunk on two pages counts on both."""
+    def _find_kept(self, where: Filter) -> np.ndarray:
+        """Return for each chunk row whether the filter keeps it; a chunk on two pages counts on both."""
         import numpy as np
 
         rows: list[dict[str, Value]] = [{**d.metadata, "document": d.name} for d in self.store.documents]
-        if not has_page:
-            kept = np.array([node.matches(row) for row in rows], dtype=bool)
+        if "page" not in where.columns:
+            kept = np.array([where.matches(row) for row in rows], dtype=bool)
             return kept[self.places[:, 0]] if len(kept) else np.zeros(0, dtype=bool)
         places, inverse = np.unique(self.places, axis=0, return_inverse=True)
-        kept = np.array([any(node.matches({**rows[position], "page": page}) for page in range(first, last + 1))
+        kept = np.array([any(where.matches({**rows[position], "page": page}) for page in range(first, last + 1))
                          for position, first, last in places.tolist()], dtype=bool)
         return kept[inverse.reshape(-1)]
 
     def rows_kept(self, where: Filter) -> np.ndarray:
         """Return for each chunk row whether the filter keeps it. Raises QuestionError for a column there is not."""
-        where.check(self.columns())
-        return self.keep(where.node, "page" in where.columns)
+        if where.text not in self.kept:
+            where.check(self.columns())
+            if len(self.kept) >= 64:
+                self.kept.clear()
+            self.kept[where.text] = self._find_kept(where)
+        return self.kept[where.text]
 
 
 def check_embedder(folder: Path, manifest: Mapping[str, Any], embedder: Embedder) -> None:

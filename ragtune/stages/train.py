@@ -75,12 +75,12 @@ def run_train(
     ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
-    model = recipe.generator.model
-    if model == "echo" or is_remote(model):
-        raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
     source = dataset or dataset_folder(recipe)
     target = out or run_folder(recipe)
     manifest = _check_dataset(source, index, allow_other_prompt)
+    model = recipe.generator.model
+    if model == "echo" or is_remote(model):
+        raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
     train = read_examples(source / "train.jsonl")
     test = read_examples(source / "test.jsonl") if (source / "test.jsonl").is_file() else []
     test = test[: recipe.training.eval_rows]
@@ -106,7 +106,7 @@ def _check_dataset(source: Path, index: Path | None, allow_other_prompt: bool) -
     if made != ours and not allow_other_prompt:
         raise RunError(
             f"the dataset {source} was made with prompt {made}, this ragtune asks with prompt {ours}: a model tuned on one "
-            "answers worse to the other. Do: ragtune dataset --recipe FILE, or pass --allow-mismatch"
+            "answers worse to the other. Do: ragtune dataset --recipe FILE, then ragtune train --recipe FILE"
         )
     if index is not None:
         wanted = read_manifest(index, "index", check_files=False).get("id")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig  # type: ignore[attr-defined]
 
 _POINTS = 100  # of the learning curve at most
-_EVALUATIONS = 4  # of the test loss, beside the one before the first step
+_EVALUATIONS = 3  # of the test loss, beside the one before the first step
 
 
 def count_steps(training: Training, rows: int) -> int:

@@ -29,8 +29,9 @@ def merge_adapter(section: Generator, adapter: Path, out: Path) -> float:
     float32), and then writes nothing.
     """
     import torch
-    from peft import PeftModel
 
+    with quiet():
+        from peft import PeftModel
     dtype = "float32" if section.dtype == "auto" else section.dtype
     chat = load_chat(section)
     ids = torch.tensor([chat.encode_prompt(_PROBE)])

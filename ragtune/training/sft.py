@@ -63,7 +63,7 @@ def fit_sft(
         model = load_4bit(generator) if method.is_4bit else load_base(generator)
         limit = read_context_tokens(model.config)
         rows = encode_examples(train, chat, limit, "train.jsonl")
-        test_rows = encode_examples(test, chat, limit, "test.jsonl")
+        test_rows = sorted(encode_examples(test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
         checkpoints = folder / "checkpoints"
         last = find_checkpoint(checkpoints)
         arguments = build_arguments(training, checkpoints, len(rows), len(test_rows), model.device.type, last is not None)
@@ -162,6 +162,10 @@ def _build_follower(curve: Path, steps: int, progress: Progress | None) -> Train
     from transformers import TrainerCallback
 
     class Follower(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if progress:
+                progress(state.global_step, steps)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if progress:
                 progress(state.global_step, steps)

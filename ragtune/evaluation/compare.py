@@ -1,0 +1,110 @@
+"""Is one better than the other, by how much, surely or by luck: intervals and paired tests on the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragtune.errors import RunError
+from ragtune.records import Record
+
+RESAMPLES = 10_000
+_PLACES = {"closed_book": "without passages (closed book)", "retrieval": "with retrieval", "oracle": "on the oracle page"}
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval for a share; (0, 1) where nothing was asked."""
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Return the two-sided p of McNemar's exact test: a fair coin over the questions only one side got right."""
+    if only_a + only_b == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_b, only_a + only_b, 0.5).pvalue)
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """Two models on the same n questions. ``difference`` is the share right of b minus that of a.
+
+    ``only_a`` and ``only_b`` count the questions that only one of them got right; ``interval`` is the paired
+    bootstrap's for the difference; ``p`` is McNemar's exact two-sided one.
+    """
+
+    n: int
+    only_a: int
+    only_b: int
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    confidence: float = 0.95
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the test shows a difference at this confidence."""
+        return self.p < 1 - self.confidence
+
+
+def compare_paired(
+    outcomes_a: Sequence[bool], outcomes_b: Sequence[bool], confidence: float = 0.95, seed: int = 0
+) -> Comparison:
+    """Compare right/wrong outcomes of two models, item by item about the same questions.
+
+    Raises RunError where the two are not equally long.
+    """
+    if len(outcomes_a) != len(outcomes_b):
+        raise RunError(
+            f"found {len(outcomes_a)} outcomes against {len(outcomes_b)}. A paired test needs the same questions on both "
+            "sides. Compare the questions that both answered."
+        )
+    n = len(outcomes_a)
+    only_a = sum(bool(a) and not b for a, b in zip(outcomes_a, outcomes_b))
+    only_b = sum(bool(b) and not a for a, b in zip(outcomes_a, outcomes_b))
+    difference = (only_b - only_a) / n if n else 0.0
+    interval = bootstrap_difference(only_a, only_b, n, confidence, seed)
+    return Comparison(n, only_a, only_b, difference, interval, mcnemar_p(only_a, only_b), confidence)
+
+
+def bootstrap_difference(only_a: int, only_b: int, n: int, confidence: float, seed: int) -> tuple[float, float]:
+    """Return the paired bootstrap's percentile interval of the difference of shares.
+
+    Drawing n questions with replacement and keeping their pairs together is, for right/wrong, one multinomial draw
+    over (only a, only b, both or neither); (-1, 1) where nothing was asked.
+    """
+    if n == 0:
+        return -1.0, 1.0
+    import numpy as np
+
+    draws = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], RESAMPLES)
+    differences = (draws[:, 1] - draws[:, 0]) / n
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def describe_comparison(comparison: Comparison, setting: str, a: str = "base", b: str = "tuned") -> str:
+    """Return the comparison as one plain sentence."""
+    place = _PLACES.get(setting, setting)
+    if comparison.only_a + comparison.only_b == 0:
+        return f"No difference shown {place}: every one of {comparison.n} questions has the same outcome for {a} and {b}."
+    low, high = comparison.interval
+    facts = (
+        f"{100 * comparison.difference:+.0f} points (paired bootstrap {comparison.confidence:.0%} interval {100 * low:+.0f} "
+        f"to {100 * high:+.0f}), McNemar p = {_p_text(comparison.p)}; right only by {b} {comparison.only_b}, "
+        f"only by {a} {comparison.only_a}, n = {comparison.n}."
+    )
+    if not comparison.is_shown:
+        return f"No difference shown {place}: {b} against {a} {facts}"
+    better, worse = (b, a) if comparison.difference > 0 else (a, b)
+    return f"{better.capitalize()} is better than {worse} {place}: {b} against {a} {facts}"
+
+
+def _p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

@@ -1,0 +1,182 @@
+"""The ladder: base and tuned, closed book, with retrieval and on the oracle page, counted from the log of answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.compare import Comparison, compare_paired, describe_comparison, wilson_interval
+from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
+
+MODELS = ("base", "tuned")
+
+
+@dataclass(frozen=True)
+class Shown(Record):
+    """A passage that stood in the prompt: its number there, its page, and its rank in the search."""
+
+    number: int
+    document: str
+    page: int
+    rank: int
+    chunk_id: str = ""
+
+
+@dataclass(frozen=True)
+class Graded(Record):
+    """One line of the log: one model's answer to one question on one rung, with its outcome and why."""
+
+    model: str
+    setting: Setting
+    question_id: str
+    kind: str
+    outcome: Outcome
+    reason: str
+    question: str
+    gold: str
+    answer: str
+    reasoning: str = ""
+    completion: str = ""
+    is_refusal: bool = False
+    citations: tuple[Citation, ...] = ()
+    passages: tuple[Shown, ...] = ()
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def grade(question: Question, answer: Answer, model: str, setting: Setting, seconds: float = 0.0) -> Graded:
+    """Score an answer and return its line of the log. ``seconds`` is its share of the batch's time."""
+    score = score_answer(question, answer.text, answer.is_refusal or None)
+    assert score.outcome is not None
+    return Graded(
+        model=model,
+        setting=setting,
+        question_id=question.id,
+        kind=question.kind,
+        outcome=score.outcome,
+        reason=score.reason,
+        question=question.text,
+        gold=question.answer,
+        answer=answer.text,
+        reasoning=answer.reasoning,
+        completion=answer.completion,
+        is_refusal=answer.is_refusal,
+        citations=answer.citations,
+        passages=tuple(Shown(p.number, p.document, p.page, p.rank, p.chunk_id) for p in answer.passages),
+        problems=answer.problems,
+        seconds=round(seconds, 4),
+    )
+
+
+def rescore(question: Question, row: Graded) -> Graded:
+    """Return the line with its outcome and reason as the scorer says now."""
+    score = score_answer(question, row.answer, row.is_refusal or None)
+    assert score.outcome is not None
+    return dataclasses.replace(row, outcome=score.outcome, reason=score.reason)
+
+
+@dataclass(frozen=True)
+class Rung(Record):
+    """One step of the ladder in figures; ``interval`` is Wilson's for the share correct."""
+
+    model: str
+    setting: Setting
+    n: int
+    correct: int
+    wrong: int
+    refused: int
+    interval: tuple[float, float]
+    by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def build_ladder(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[Rung, ...]:
+    """Count the outcomes of each model on each rung, in the order of the ladder; empty rungs are left out."""
+    ladder = []
+    for model in MODELS:
+        for setting in SETTINGS:
+            rows = [row for row in graded if row.model == model and row.setting == setting]
+            if rows:
+                counts = _count(rows)
+                kinds = sorted({row.kind or "other" for row in rows})
+                ladder.append(
+                    Rung(model, setting, **counts, interval=wilson_interval(counts["correct"], counts["n"], confidence),
+                         by_kind={kind: _count([row for row in rows if (row.kind or "other") == kind]) for kind in kinds})
+                )
+    return tuple(ladder)
+
+
+def _count(rows: Sequence[Graded]) -> dict[str, int]:
+    return {"n": len(rows), **{outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES}}
+
+
+def compare_models(
+    graded: Sequence[Graded], a: str = "base", b: str = "tuned", confidence: float = 0.95
+) -> tuple[tuple[Setting, Comparison], ...]:
+    """Return the paired comparison of two models on each rung, over the questions both answered."""
+    found = []
+    for setting in SETTINGS:
+        rows = [row for row in graded if row.setting == setting]
+        sides = [{row.question_id: row.outcome == "correct" for row in rows if row.model == model} for model in (a, b)]
+        both = [question_id for question_id in sides[0] if question_id in sides[1]]
+        if both:
+            outcomes_a, outcomes_b = ([side[question_id] for question_id in both] for side in sides)
+            found.append((setting, compare_paired(outcomes_a, outcomes_b, confidence)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out."""
+
+    name: str
+    folder: str
+    ladder: tuple[Rung, ...]
+    comparisons: tuple[tuple[Setting, Comparison], ...] = ()
+    recall: Mapping[str, float] = field(default_factory=dict)
+    recall_every_page: Mapping[str, float] = field(default_factory=dict)
+    recall_n: int = 0
+    questions: int = 0
+    unanswerable: int = 0
+    missing_documents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pages_without_text: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    confidence: float = 0.95
+    seconds: float = 0.0
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return each paired test as one plain sentence."""
+        return tuple(describe_comparison(comparison, setting) for setting, comparison in self.comparisons)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; the shapes that ``ragtune evaluate --json`` prints."""
+        missing = sorted({document for documents in self.missing_documents.values() for document in documents})
+        return {
+            "name": self.name,
+            "ladder": [{**rung.to_dict(), "interval": _rounded(rung.interval)} for rung in self.ladder],
+            "comparisons": [
+                {
+                    "setting": setting, "a": "base", "b": "tuned", "test": "mcnemar", "n": c.n,
+                    "only_a": c.only_a, "only_b": c.only_b, "p": c.p, "difference": round(c.difference, 4),
+                    "interval": _rounded(c.interval), "sentence": describe_comparison(c, setting),
+                }
+                for setting, c in self.comparisons
+            ],
+            "recall": {k: round(value, 4) for k, value in self.recall.items()},
+            "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
+            "recall_n": self.recall_n,
+            "questions": self.questions,
+            "unanswerable": self.unanswerable,
+            "left_out": {"questions": sorted(self.missing_documents), "documents": missing},
+            "pages_without_text": list(self.pages_without_text),
+            "confidence": self.confidence,
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 1),
+            "folder": self.folder,
+        }
+
+
+def _rounded(interval: tuple[float, float]) -> list[float]:
+    return [round(bound, 4) for bound in interval]

@@ -1,0 +1,188 @@
+"""The report: one Markdown file, one self-contained HTML page, and plain rows for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ragtune.evaluation.ladder import EvaluationSummary, Graded, Rung
+from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall
+from ragtune.files import installed_packages, read_jsonl
+from ragtune.recipe.load import render_recipe
+from ragtune.recipe.schema import Recipe
+
+EXAMPLES_EACH = 3
+TEMPLATE = "report.html.jinja"
+HEADER = ("model", "setting", "n", "correct", "wrong", "refused", "correct %", "interval %")
+SETTING_NAMES = {"closed_book": "closed book", "retrieval": "retrieval", "oracle": "oracle page"}
+
+
+def write_report(
+    folder: Path, summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, run: Path | None = None
+) -> None:
+    """Write ``report.md`` and ``report.html`` into an evaluation folder. ``run`` brings the learning curve."""
+    metrics = read_metrics(run)
+    (folder / "report.md").write_text(render_markdown(summary, graded, recipe), encoding="utf-8")
+    (folder / "report.html").write_text(render_html(summary, graded, recipe, metrics), encoding="utf-8")
+
+
+def read_metrics(run: Path | None) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``metrics.jsonl`` (step, loss, eval_loss); none where there is no run or no such file."""
+    path = run / "metrics.jsonl" if run else None
+    return [row for _, row in read_jsonl(path)] if path and path.is_file() else []
+
+
+def table_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
+    """Return the ladder as text cells under HEADER."""
+    return [_cells(rung) for rung in summary.ladder]
+
+
+def _cells(rung: Rung) -> tuple[str, ...]:
+    low, high = rung.interval
+    share = f"{100 * rung.correct / rung.n:.0f}" if rung.n else "–"
+    counts = (str(rung.n), str(rung.correct), str(rung.wrong), str(rung.refused))
+    return (rung.model, SETTING_NAMES[rung.setting], *counts, share, f"{100 * low:.0f} – {100 * high:.0f}")
+
+
+def render_table(summary: EvaluationSummary) -> str:
+    """Return the ladder as aligned plain text, the paired tests, page recall and notes below it."""
+    rows = [HEADER, *table_rows(summary)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = ["  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
+                       for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+    lines += ["", *summary.sentences()] if summary.comparisons else []
+    lines += [_recall_line(summary)] if summary.recall else []
+    return "\n".join([*lines, *summary.notes])
+
+
+def _recall_line(summary: EvaluationSummary) -> str:
+    found = ", ".join(f"@{k} {value:.2f}" for k, value in summary.recall.items())
+    return f"Page recall over {summary.recall_n} questions: {found}."
+
+
+def kind_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
+    """Return one row a kind of question: its n and, for each rung, how many of how many are correct."""
+    kinds = sorted({kind for rung in summary.ladder for kind in rung.by_kind})
+    return [
+        {"kind": kind, "cells": [dict(rung.by_kind.get(kind, {"n": 0, "correct": 0})) for rung in summary.ladder]}
+        for kind in kinds
+    ]
+
+
+def pick_examples(graded: Sequence[Graded], each: int = EXAMPLES_EACH) -> list[dict[str, Any]]:
+    """Return a few questions per outcome with every model's answer beside it.
+
+    Taken from the rung and model that say most: retrieval where there is it, tuned before base. Questions on which the
+    models differ come first.
+    """
+    settings, models = {row.setting for row in graded}, {row.model for row in graded}
+    setting = next((s for s in ("retrieval", "oracle", "closed_book") if s in settings), None)
+    model = "tuned" if "tuned" in models else "base"
+    answers: dict[str, dict[str, Graded]] = {}
+    for row in graded:
+        if row.setting == setting:
+            answers.setdefault(row.question_id, {})[row.model] = row
+    examples = []
+    for outcome in ("correct", "wrong", "refused"):
+        found = [rows for rows in answers.values() if model in rows and rows[model].outcome == outcome]
+        found.sort(key=lambda rows: len({row.outcome for row in rows.values()}), reverse=True)  # stable: else as asked
+        examples += [{"outcome": outcome, "question": rows[model], "rows": [rows[m] for m in ("base", "tuned") if m in rows]}
+                     for rows in found[:each]]
+    return examples
+
+
+def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them "
+             f"unanswerable from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
+    lines += _markdown_table(HEADER, table_rows(summary))
+    if summary.comparisons:
+        lines += ["", "## Is tuned better than base?", "", *(f"- {sentence}" for sentence in summary.sentences())]
+    if summary.recall:
+        lines += ["", "## Is the page found?", "", _recall_line(summary)]
+    kinds = kind_rows(summary)
+    if kinds:
+        head = ("kind", *(f"{r.model} {SETTING_NAMES[r.setting]}" for r in summary.ladder))
+        lines += ["", "## By kind of question", "", *_markdown_table(head, [
+            (row["kind"], *(f"{cell['correct']}/{cell['n']}" for cell in row["cells"])) for row in kinds])]
+    if summary.notes:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in summary.notes)]
+    lines += ["", "## Examples", ""]
+    for example in pick_examples(graded):
+        asked = example["question"]
+        lines += [f"### {example['outcome']}: {_inline(asked.question)}", ""]
+        lines.append(f"- reference: {_inline(asked.gold) or 'none (unanswerable)'}")
+        for row in example["rows"]:
+            pages = ", ".join(f"{c.document} page {c.page}" for c in row.citations)
+            lines.append(f"- {row.model}: {_inline(row.answer) or '(empty)'}{f' ({pages})' if pages else ''}: "
+                         f"{row.outcome}, {_inline(row.reason)}")
+        lines.append("")
+    packages = ", ".join(f"{name} {version}" for name, version in installed_packages().items())
+    lines += ["## Recipe", "", "```yaml", render_recipe(recipe).rstrip(), "```", "", f"Versions: {packages}"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(map(_inline, head))} |", f"|{' --- |' * len(head)}",
+            *(f"| {' | '.join(map(_inline, row))} |" for row in rows)]
+
+
+def _inline(text: str) -> str:
+    """Return the text on one line, with what would open a cell, a tag or a code span made harmless."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def render_html(
+    summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, metrics: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Return the report as one HTML page that needs no other file and no network."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    recall = draw_recall(summary.recall, summary.recall_every_page, summary.recall_n) if summary.recall else ""
+    models = dict.fromkeys(row.model for row in graded)
+    return environment.get_template(TEMPLATE).render(
+        summary=summary,
+        header=HEADER,
+        rows=table_rows(summary),
+        headline=_headline(summary),
+        settings=SETTING_NAMES,
+        kinds=kind_rows(summary),
+        examples=pick_examples(graded),
+        ladder_svg=Markup(draw_ladder(summary.ladder)),
+        recall_svg=Markup(recall),
+        curve_svg=Markup(draw_learning_curve(metrics)),
+        recall_line=_recall_line(summary) if summary.recall else "",
+        recipe=render_recipe(recipe),
+        packages=installed_packages(),
+        seconds_per_answer={model: _mean([row.seconds for row in graded if row.model == model]) for model in models},
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _headline(summary: EvaluationSummary) -> str:
+    """Return the finding in one sentence: the test on retrieval where there is one, else the best rung's share."""
+    for setting in ("retrieval", "oracle", "closed_book"):
+        for (place, _), sentence in zip(summary.comparisons, summary.sentences()):
+            if place == setting:
+                return sentence
+    best = max(summary.ladder, key=lambda rung: rung.correct / max(rung.n, 1), default=None)
+    if best is None:
+        return "No question was asked."
+    where = SETTING_NAMES[best.setting]
+    return f"{best.model.capitalize()} answers {best.correct} of {best.n} questions correctly at best ({where})."
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return ``summary.json`` of an evaluation folder."""
+    values: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return values

@@ -1,0 +1,351 @@
+"""Conversations to learn from: passages, questions about them, and answers in many styles, all in ragtune's one prompt.
+
+A conversation is one served prompt (system, then passages and a question), its answer, and further questions about the
+same passages: the first turn is exactly what serving sends, the others make more of the passages once read.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass, replace
+
+import words
+from filings import Filings, Table
+from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt
+from ragtune.records import Hit, Message, Passage, Question
+
+STYLES = {"house": 38, "rows": 36, "title": 10, "value": 6, "sentence": 6, "restated": 4}
+"""Share of conversations by answer style, in percent: only 'house' is the form that ragtune tunes to."""
+KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 13, "absent": 13}
+"""How often a kind of question is tried, in percent; a calculation is left out where the figures do not allow it."""
+REFUSALS = {"rows": "No such row in the passages.", "title": "None of the passages.", "value": "I don't know.",
+            "sentence": "The passages do not say.", "restated": "No such row."}
+_RESTATED = re.compile(r"^(?P<label>\S.*?) (?P<year>(?:19|20)\d\d): (?P<amount>\S+)$")
+
+ASK_FIGURE = (
+    "What was {c}'s {l} in FY{y}?", "What was {c}'s {l} in FY{y}?", "What were {c}'s {l} in {y}?", "What is the FY{y} {l} for {c}?",
+    "How much was {l} for {c} in {y}?", "What is the FY{y} amount of {l} for {c} (in USD millions)?", "What is {c}'s {l} for fiscal year {y}?",
+    "How much {l} did {c} report in {y} (in USD millions)?", "What was the {l} of {c} in fiscal {y}?", "What is the amount of {l} in FY{y} for {c}?",
+    "According to the statements, what was {c}'s FY{y} {l}?", "State {c}'s {l} for {y}.", "{c}: what was {l} in {y}?",
+    "Give the FY{y} {l} of {c}.", "What is {c}'s FY{y} {l} (in USD thousands)?", "What were the {l} of {c} at the end of FY{y}?",
+)
+ASK_GROWTH = (
+    "By what percentage did {c}'s {l} change from {p} to {y}?", "What was the growth rate of {c}'s {l} in FY{y}?",
+    "By how many percent did {l} of {c} change in {y} compared with {p}?", "What is the year-over-year change in {c}'s {l} from FY{p} to FY{y}, in percent?",
+)
+ASK_DIFFERENCE = (
+    "By how much did {c}'s {l} change from {p} to {y}?", "What is the difference between {c}'s {l} in FY{y} and FY{p}?",
+    "How much higher or lower was {c}'s {l} in {y} than in {p}?",
+)
+ASK_RATIO = (
+    "What is the ratio of {l} to {m} for {c} in FY{y}?", "What was {c}'s ratio of {l} to {m} in {y}?",
+    "For {c} in FY{y}, what is {l} divided by {m}?", "What is {c}'s FY{y} ratio of {l} to {m}?",
+)
+ASK_COMPARE = (
+    "Did {c}'s {l} increase in {y} compared with {p}?", "Did {c}'s {l} grow from {p} to {y}?", "Was {c}'s {l} higher in FY{y} than in FY{p}?",
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure as a passage states it: ``line`` is the passage's own line, ``passage`` the first that holds it."""
+
+    company: str
+    label: str
+    year: str
+    amount: str
+    line: str
+    passage: Passage
+    unit: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question with the answer to learn; ``gold`` is the house answer whatever the style."""
+
+    question: Question
+    kind: str
+    completion: str
+    gold: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Passages and the turns about them, in one style."""
+
+    passages: tuple[Passage, ...]
+    turns: tuple[Turn, ...]
+    style: str
+
+    def messages(self, turn_count: int | None = None) -> list[Message]:
+        """Return the chat messages of the first turns, answers included."""
+        messages: list[Message] = []
+        for number, turn in enumerate(self.turns[:turn_count]):
+            asked = render_prompt(turn.question.text, self.passages if number == 0 else ())
+            messages += asked if number == 0 else asked[1:]
+            messages.append(Message(role="assistant", content=turn.completion))
+        return messages
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How hard the passages are: how many tokens a row of training, passages, rows and columns."""
+
+    tokens: int
+    batch: int
+    passages: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    label_words: int
+    real_share: float
+
+
+STAGES = (
+    Stage(192, 10, (1, 1), (2, 4), (1, 2), 2, 0.0),
+    Stage(256, 8, (1, 2), (2, 5), (1, 3), 3, 0.0),
+    Stage(384, 6, (1, 2), (3, 8), (1, 3), 5, 0.4),
+    Stage(640, 4, (1, 3), (4, 11), (2, 3), 5, 0.5),
+    Stage(1152, 3, (1, 4), (5, 14), (2, 3), 5, 0.6),
+)
+"""The curriculum, easiest first."""
+
+
+def find_facts(tables: list[Table], passages: tuple[Passage, ...]) -> list[Fact]:
+    """Return the figures the passages state, without those stated differently twice for one company."""
+    found: dict[tuple[str, str, str], list[Fact]] = {}
+    for table, passage in zip(tables, passages):
+        for line in passage.text.split("\n"):
+            match = _RESTATED.match(line)
+            if match and match["year"] in table.columns:
+                key = (table.company, match["label"].lower(), match["year"])
+                fact = Fact(table.company, match["label"], match["year"], match["amount"], line, passage, table.unit)
+                found.setdefault(key, []).append(fact)
+    return [facts[0] for facts in found.values() if len({fact.amount for fact in facts}) == 1]
+
+
+def value_of(amount: str) -> float | None:
+    """Return a printed amount as a number, None for a dash."""
+    digits = amount.strip("()%").replace(",", "").rstrip(")%")
+    if not re.fullmatch(r"\d+(?:\.\d+)?", digits):
+        return None
+    return -float(digits) if amount.startswith("(") else float(digits)
+
+
+def money(amount: str, unit: str, negative: str = "brackets") -> str:
+    """Return an amount as an answer says it: ``$4,210 million``, ``12.5%``, ``$3.21``.
+
+    ``negative`` chooses among ``$(1,577) million`` (brackets), ``-$1,577 million`` (minus) and ``$1,577 million`` (plain).
+    """
+    bare = amount.strip("()")
+    if "%" in amount:
+        return f"-{bare.strip(')%')}%" if amount.startswith("(") else bare
+    scale = f" {unit[:-1]}" if unit and "." not in bare else ""
+    if not amount.startswith("("):
+        return f"${bare}{scale}"
+    return {"brackets": f"$({bare}){scale}", "minus": f"-${bare}{scale}", "plain": f"${bare}{scale}"}[negative]
+
+
+def calculate(kind: str, first: str, second: str) -> tuple[str, str] | None:
+    """Return (expression with its result, result) of a one-step calculation, None where it cannot be done."""
+    a, b = value_of(first), value_of(second)
+    if a is None or b is None or a * b <= 0 or ("%" in first) != ("%" in second):
+        return None
+    left, right = first.strip("()%").rstrip(")%"), second.strip("()%").rstrip(")%")
+    x, y = abs(a), abs(b)
+    if kind == "growth":
+        if not 0.02 < x / y < 50:
+            return None
+        result = f"{(x / y - 1) * 100:.1f}%"
+        return f"{left} / {right} - 1 = {result}", result
+    if kind == "ratio":
+        result = f"{x / y:.2f}"
+        return (f"{left} / {right} = {result}", result) if 0.01 <= x / y < 1000 else None
+    places = 2 if "." in left + right else 0
+    result = f"{x - y:,.{places}f}"
+    return f"{left} - {right} = {result}", result
+
+
+class Teacher:
+    """Makes conversations about drawn tables."""
+
+    def __init__(self, filings: Filings, style: str | None = None) -> None:
+        """``style`` fixes the answer style; None draws it by STYLES."""
+        self.filings = filings
+        self.random = filings.random
+        self.style = style
+
+    def conversation(self, stage: Stage, turn_count: int) -> Conversation:
+        """Return a conversation with up to ``turn_count`` turns."""
+        draw = self.random
+        style = self.style or draw.choices(tuple(STYLES), tuple(STYLES.values()))[0]
+        negative = draw.choice(("brackets", "brackets", "minus", "plain"))
+        words_after_yes = draw.random() < 0.5
+        tables: list[Table] = [] if draw.random() < 0.04 else self._tables(stage)
+        passages = number_passages([Hit(table.chunk(), 1.0, rank, "drawn") for rank, table in enumerate(tables, 1)])
+        facts = [fact for fact in find_facts(tables, passages) if value_of(fact.amount) is not None]
+        turns: list[Turn] = []
+        for number in range(turn_count):
+            kind = draw.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+            if not tables:
+                kind, turn_count = "absent", 3
+                if number >= 3:
+                    break
+            asked = self._ask(kind, facts, tables, number)
+            if asked is None:
+                continue
+            question, used = asked
+            question = self._answered(question, kind, used, negative, words_after_yes)
+            shown = tuple(dict.fromkeys(fact.passage for fact in used))
+            gold = render_completion(question, shown)
+            turns.append(Turn(question, kind, gold if style == "house" else self._other(style, question, kind, used, tables), gold))
+        return Conversation(passages, tuple(turns), style)
+
+    def _tables(self, stage: Stage) -> list[Table]:
+        """Return the tables of a prompt: some of one company (other statements, other years), some of others."""
+        draw, make = self.random, self.filings.table
+
+        def size() -> tuple[int, int, int]:
+            return draw.randint(*stage.rows), draw.randint(*stage.columns), stage.label_words
+
+        tables = [make(*size())]
+        for _ in range(draw.randint(*stage.passages) - 1):
+            first, kind = draw.choice(tables), draw.random()
+            if kind < 0.45:
+                tables.append(make(*size(), first.company, first.fiscal_year))
+            elif kind < 0.65:
+                tables.append(make(*size(), first.company, first.fiscal_year + draw.choice((-2, -1, 1, 2))))
+            elif kind < 0.85:  # another company with the very same rows
+                lines = tuple((text, self.filings._renumbered(amounts, "large")) for text, amounts in first.lines)
+                tables.append(replace(first, company=self.filings.company(), lines=lines, page=draw.randint(2, 140)))
+            else:
+                tables.append(make(*size()))
+        if draw.random() < 0.1:
+            company = draw.choice(tables).company
+            prose = tuple((self.filings.prose(company), ()) for _ in range(draw.randint(1, 3)))
+            tables.append(replace(tables[0], company=company, page=draw.randint(2, 140), columns=(), unit="", lines=prose))
+        draw.shuffle(tables)
+        return tables
+
+    def _asked_label(self, label: str, labels: set[str]) -> str:
+        """Return the row's label as a question words it: mostly with a small first letter, sometimes its other name."""
+        draw = self.random
+        names = [name for name in words.ALSO_CALLED.get(label.lower(), ()) if name.lower() not in labels]
+        others = {key for key, value in words.ALSO_CALLED.items() if key in labels and key != label.lower() and set(value) & set(names)}
+        if names and not others and draw.random() < 0.35:
+            return draw.choice(names)
+        if draw.random() < 0.15:
+            return label
+        return label[0].lower() + label[1:] if len(label) > 1 and label[1].islower() else label
+
+    def _question(self, templates: tuple[str, ...], fact: Fact, facts: list[Fact], **more: str) -> Question:
+        labels = {other.label.lower() for other in facts if other.company == fact.company}
+        text = self.random.choice(templates).format(c=fact.company, l=self._asked_label(fact.label, labels), y=fact.year, **more)
+        return Question("", text)
+
+    def _ask(self, kind: str, facts: list[Fact], tables: list[Table], number: int) -> tuple[Question, list[Fact]] | None:
+        """Return a question of a kind with the figures that answer it (none where it is unanswerable), None if impossible."""
+        draw = self.random
+        if kind == "absent":
+            return self._ask_absent(facts, tables)
+        if not facts:
+            return None
+        fact = draw.choice(facts)
+        if kind == "figure":
+            return self._question(ASK_FIGURE, fact, facts), [fact]
+        if kind == "ratio":
+            seconds = [f for f in facts if f.company == fact.company and f.year == fact.year and f.label != fact.label and f.unit == fact.unit]
+            second = draw.choice(seconds) if seconds else None
+            if second is None or calculate("ratio", fact.amount, second.amount) is None:
+                return None
+            other = self._asked_label(second.label, {f.label.lower() for f in facts if f.company == fact.company})
+            return self._question(ASK_RATIO, fact, facts, m=other), [fact, second]
+        seconds = [f for f in facts if (f.company, f.label, f.unit) == (fact.company, fact.label, fact.unit) and int(f.year) < int(fact.year)]
+        if not seconds:
+            return None
+        second = draw.choice(seconds)
+        if calculate("growth", fact.amount, second.amount) is None:
+            return None
+        templates = {"growth": ASK_GROWTH, "difference": ASK_DIFFERENCE, "compare": ASK_COMPARE}[kind]
+        return self._question(templates, fact, facts, p=second.year), [fact, second]
+
+    def _ask_absent(self, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
+        """Return a question whose row, year or company no passage holds."""
+        draw = self.random
+        if facts and draw.random() < 0.75:
+            fact = draw.choice(facts)
+            same = [other for other in facts if other.company == fact.company]
+            part = draw.choice(("label", "label", "year", "company"))
+        else:
+            company, year = (draw.choice(tables).company if tables and draw.random() < 0.6 else self.filings.company()), str(draw.randint(1994, 2030))
+            fact, same, part = Fact(company, "", year, "0", "", Passage(0, "", "", "", 0, 0, 0), ""), [], "label"
+            same = [other for other in facts if other.company == company]
+        if part == "label":
+            fact = replace(fact, label=self.filings.label(draw.choice(tuple(words.STATEMENTS)), 5))
+        elif part == "year":
+            fact = replace(fact, year=str(int(fact.year) + draw.choice((-6, -5, -4, -3, -2, -1, 1, 2, 3, 4))))
+        else:
+            fact = replace(fact, company=self.filings.company())
+        known = {_plain(label) for table in tables if table.company == fact.company for label, _ in table.rows}
+        names = {_plain(n) for n in (fact.label, *words.ALSO_CALLED.get(fact.label.lower(), ()))}
+        if part == "label" and any(name in label or label in name for name in names for label in known):
+            return None
+        if part == "year" and any(other.year == fact.year and other.label.lower() == fact.label.lower() for other in same):
+            return None
+        if any(fact.year in table.columns and not table.rows for table in tables):
+            return None
+        template, extra = ASK_FIGURE, {}
+        if draw.random() < 0.25:
+            template, extra = draw.choice((ASK_GROWTH, ASK_DIFFERENCE, ASK_COMPARE)), {"p": str(int(fact.year) - 1)}
+        return self._question(template, fact, facts, **extra), []
+
+    def _answered(self, question: Question, kind: str, used: list[Fact], negative: str, words_after_yes: bool) -> Question:
+        """Return the question with its house answer and justification."""
+        if not used:
+            return question
+        lines, first = [fact.line for fact in used], used[0]
+        if kind == "figure":
+            answer = money(first.amount, first.unit, negative)
+        elif kind == "compare":
+            a, b = (abs(value_of(fact.amount) or 0.0) for fact in used)
+            answer = "Yes" if a > b else "No"
+            if words_after_yes:
+                answer += f", from {used[1].amount} to {first.amount}"
+        else:
+            calculation = calculate(kind, first.amount, used[1].amount)
+            assert calculation is not None  # _ask chose figures that allow it
+            lines.append(calculation[0])
+            answer = calculation[1]
+            if kind == "difference":
+                answer = money(answer, first.unit) if not answer.startswith("-") else "-" + money(answer[1:], first.unit)
+        return replace(question, answer=answer, justification="\n".join(lines))
+
+    def _other(self, style: str, question: Question, kind: str, used: list[Fact], tables: list[Table]) -> str:
+        """Return an answer in one of the styles that are not ragtune's."""
+        if not used:
+            return REFUSALS[style]
+        first, labels = used[0], list(dict.fromkeys((fact.passage, fact.label) for fact in used))
+        if style == "rows":
+            return "\n".join(f"[{passage.number}] {label}: {_row(passage, label)}" for passage, label in labels)
+        if style == "title":
+            return "\n".join(f"[{passage.number}] {passage.title}" for passage in dict.fromkeys(fact.passage for fact in used))
+        if style == "value":
+            return "; ".join(fact.amount for fact in used)
+        if style == "restated":
+            return "\n".join(fact.line for fact in used)
+        said = " and ".join(f"{money(fact.amount, fact.unit)} in {fact.year}" for fact in used)
+        name = first.label if len(labels) == 1 else f"{first.label} and {used[1].label}"
+        return f"{first.company} reported {name} of {said}."
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[^a-z]", "", label.lower())
+
+
+def _row(passage: Passage, label: str) -> str:
+    """Return all years of a row of a passage: ``2021: 4,210, 2020: 3,900``."""
+    found = [line[len(label) + 1 :] for line in passage.text.split("\n") if (m := _RESTATED.match(line)) and m["label"] == label]
+    return ", ".join(dict.fromkeys(found))
+
+
+__all__ = ["REFUSAL", "STAGES", "STYLES", "Conversation", "Stage", "Teacher", "Turn"]

@@ -1,0 +1,255 @@
+"""The training loop: bfloat16 compute on float32 weights, Muon and AdamW, a curriculum, resumable; CPU or GPU.
+
+One process a core (``torchrun`` is not needed: the loop starts its own), gradients averaged between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import random
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from conversations import STAGES, Conversation, Stage, Teacher
+from filings import HELD_OUT, Filings, load_tables
+from shape import Reader, Shape, initialise, share_embeddings
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+
+
+def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], list[int]]:
+    """Return (ids, labels, turn of each label or -1); only answers and their end token are labelled.
+
+    The ids are those of the chat template (tests compare them).
+    """
+    raw = tokenizer.backend_tokenizer
+    roles = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ("system", "user", "assistant")}
+    ids, labels, turns, turn = [tokenizer.bos_token_id], [IGNORED], [-1], 0
+    for message in conversation.messages():
+        piece = [roles[message["role"]], *raw.encode(message["content"], add_special_tokens=False).ids]
+        if message["role"] == "assistant":
+            piece.append(tokenizer.eos_token_id)
+            labels += [IGNORED, *piece[1:]]
+            turns += [-1] + [turn] * (len(piece) - 1)
+            turn += 1
+        else:
+            labels += [IGNORED] * len(piece)
+            turns += [-1] * len(piece)
+        ids += piece
+    return ids, labels, turns
+
+
+def make_batch(teacher: Teacher, stage: Stage, rows: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, labels and turn numbers, each of shape (rows, stage.tokens + 1)."""
+    batch: list[tuple[list[int], list[int], list[int]]] = []
+    while len(batch) < rows:
+        ids, labels, turns = encode(teacher.conversation(stage, max(6, stage.tokens // 28)), tokenizer)
+        labelled = sum(label != IGNORED for label in labels[: stage.tokens])
+        if labelled < min(40, stage.tokens // 12):
+            continue
+        spare = stage.tokens + 1 - len(ids)
+        batch.append((
+            (ids + [0] * spare)[: stage.tokens + 1], (labels + [IGNORED] * spare)[: stage.tokens + 1], (turns + [-1] * spare)[: stage.tokens + 1]
+        ))
+    ids_, labels_, turns_ = (torch.tensor(column) for column in zip(*batch))
+    return ids_, labels_, turns_
+
+
+def exact_turns(right: Tensor, turns: Tensor, kept: Tensor) -> tuple[int, int]:
+    """Return how many answers are right in every token, and how many there are (teacher-forced)."""
+    rows = torch.arange(turns.shape[0])[:, None].expand_as(turns)[kept]
+    key = rows * 1000 + turns[kept]
+    wrong = torch.unique(key[~right])
+    return len(torch.unique(key)) - len(wrong), len(torch.unique(key))
+
+
+def optimisers(model: Reader, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside the layers and AdamW for embeddings and norms."""
+    inner = [w for name, w in model.named_parameters() if w.dim() == 2 and "embedding" not in name]
+    rest = [w for name, w in model.named_parameters() if w.dim() != 2 or "embedding" in name]
+    return [
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(inner, lr=rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+    ]
+
+
+class Training:
+    """State of one process of the run."""
+
+    def __init__(self, options: argparse.Namespace, rank: int) -> None:
+        """Build or resume the model; every process of a run holds the same weights."""
+        from transformers import AutoTokenizer
+
+        self.options, self.rank = options, rank
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(options.seed)
+        self.tokenizer = AutoTokenizer.from_pretrained(options.work / "tokenizer")
+        tables = [t for t in load_tables(options.work / "tables.jsonl") if t.company not in HELD_OUT] if options.real else []
+        self.step, self.tokens, self.elapsed_s, self.stage = 0, 0, 0.0, 0
+        self.log: list[dict[str, Any]] = []
+        self.master = Reader(Shape(vocabulary=len(self.tokenizer)))
+        share_embeddings(self.master, self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer)))))
+        initialise(self.master)
+        self.optimisers = optimisers(self.master, options.rate)
+        if options.checkpoint.exists():
+            self._resume()
+        self.master.to(self.device)
+        self.model = copy.deepcopy(self.master).bfloat16()
+        seed = options.seed + 1000 * rank + 7919 * self.step
+        self.filings = Filings(seed, tables)
+        self.teacher = Teacher(self.filings)
+        self.draw = random.Random(options.seed + self.step)  # the same in every process: one stage a step
+        self.losses: deque[float] = deque(maxlen=100)
+        self.exact: deque[tuple[int, int]] = deque(maxlen=60)
+
+    def _resume(self) -> None:
+        state = torch.load(self.options.checkpoint, weights_only=True)
+        self.master.load_state_dict(state["weights"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
+            optimiser.load_state_dict(saved)
+        self.step, self.tokens, self.elapsed_s, self.stage = state["step"], state["tokens"], state["elapsed_s"], state["stage"]
+        self.log = json.loads(state["log"])
+
+    def save(self) -> None:
+        """Write the checkpoint in one move."""
+        partial = self.options.checkpoint.with_suffix(".partial")
+        torch.save({
+            "weights": self.master.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers], "step": self.step,
+            "tokens": self.tokens, "elapsed_s": self.elapsed_s, "stage": self.stage, "log": json.dumps(self.log), "shape": asdict(self.master.shape),
+        }, partial)
+        os.replace(partial, self.options.checkpoint)
+
+    def rate(self) -> float:
+        """Learning rate now: a short warm-up, then level, then down to 3% over the last part of the time."""
+        share = self.elapsed_s / (self.options.minutes * 60)
+        return self.options.rate * min(1.0, (self.step + 1) / 40) * min(1.0, max(0.03, (1 - share) / self.options.cooldown))
+
+    def one_step(self) -> None:
+        """Draw a batch, and move the weights along its averaged gradient."""
+        began = time.monotonic()
+        number = self.stage if self.draw.random() < 0.7 else self.draw.randint(max(0, self.stage - 2), self.stage)
+        stage = STAGES[number]
+        self.filings.real_share = stage.real_share if self.filings.real else 0.0
+        ids, labels, turns = (x.to(self.device) for x in make_batch(self.teacher, stage, stage.batch, self.tokenizer))
+        targets, turns = labels[:, 1:], turns[:, 1:]
+        kept = targets != IGNORED
+        scores = (self.model(ids[:, :-1])[kept] @ self.model.embedding.weight.T).float()
+        loss = F.cross_entropy(scores, targets[kept])
+        loss.backward()
+        self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate()
+            optimiser.step()
+        with torch.no_grad():
+            for fast, exact in zip(self.model.parameters(), self.master.parameters()):
+                fast.copy_(exact)
+        self.losses.append(loss.item())
+        if number == self.stage:
+            self.exact.append(exact_turns(scores.argmax(-1) == targets[kept], turns, kept))
+        self.step += 1
+        self.tokens += ids.numel() * self.options.processes
+        self.elapsed_s += time.monotonic() - began
+
+    def _average_gradients(self) -> None:
+        """Give the master weights the mean gradient of all processes."""
+        gradients = [w.grad.float() if w.grad is not None else torch.zeros_like(w, dtype=torch.float32) for w in self.model.parameters()]
+        if self.options.processes > 1:
+            import torch.distributed as distributed
+
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            flat /= self.options.processes
+            gradients = [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in gradients]), gradients)]
+        for fast, exact, gradient in zip(self.model.parameters(), self.master.parameters(), gradients):
+            exact.grad, fast.grad = gradient, None
+
+    def share_exact(self) -> float:
+        """Return the share of answers wholly right in recent batches of the present stage."""
+        return sum(right for right, _ in self.exact) / max(1, sum(count for _, count in self.exact))
+
+    def advance(self) -> None:
+        """Log, go to the next stage when this one is learnt or its time is over, and save."""
+        share, exact = self.elapsed_s / (self.options.minutes * 60), self.share_exact()
+        self.log.append({
+            "minutes": round(self.elapsed_s / 60, 2), "step": self.step, "tokens": self.tokens, "stage": self.stage,
+            "loss": round(sum(self.losses) / len(self.losses), 4), "exact": round(exact, 3),
+        })
+        print(json.dumps(self.log[-1]), flush=True)
+        latest = (0.08, 0.16, 0.28, 0.45)
+        if self.stage < len(STAGES) - 1 and (len(self.exact) >= 30 and exact > self.options.promote or share > latest[self.stage]):
+            self.stage += 1
+            self.exact.clear()
+        self.save()
+
+    def run(self) -> None:
+        """Train until the time is over."""
+        last_log_s = self.elapsed_s
+        while self.elapsed_s < self.options.minutes * 60:
+            self.one_step()
+            if self.step % 10 == 0:
+                due = self._agree(self.elapsed_s - last_log_s > 45)
+                if due:
+                    last_log_s = self.elapsed_s
+                    if self.rank == 0:
+                        self.advance()
+                    self.stage = self._agree(self.stage)
+        if self.rank == 0:
+            self.advance()
+
+    def _agree(self, value: float) -> int:
+        """Return process 0's value, and let its clock be everybody's."""
+        if self.options.processes == 1:
+            return int(value)
+        import torch.distributed as distributed
+
+        said = torch.tensor([float(value), self.elapsed_s], dtype=torch.float64)
+        distributed.broadcast(said, 0)
+        self.elapsed_s = float(said[1])
+        return int(said[0])
+
+
+def _process(rank: int, options: argparse.Namespace) -> None:
+    if options.processes > 1:
+        import torch.distributed as distributed
+
+        distributed.init_process_group("gloo", init_method=f"file://{options.work}/rendezvous.{os.getppid()}", world_size=options.processes, rank=rank)
+    Training(options, rank).run()
+
+
+def main() -> None:
+    """Read the options and start the processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder with tokenizer/ and tables.jsonl; checkpoints go there")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--cooldown", type=float, default=0.35, help="share of the time over which the learning rate falls")
+    parser.add_argument("--promote", type=float, default=0.8, help="share of exact answers that ends a stage")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="read tables.jsonl")
+    options = parser.parse_args()
+    options.checkpoint = options.work / "checkpoint.pt"
+    if options.processes == 1:
+        _process(0, options)
+    else:
+        torch.multiprocessing.spawn(_process, (options,), nprocs=options.processes)
+
+
+if __name__ == "__main__":
+    main()

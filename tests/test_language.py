@@ -1,0 +1,200 @@
+"""Generators on a tiny real Llama: batching, budgets, adapters and the errors of wrong names."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tiny_model import make_tiny_model
+
+from ragtune.errors import ModelError, RunError
+from ragtune.models.checkpoint import fingerprint_model
+from ragtune.models.language import open_counter, open_generator
+from ragtune.recipe.schema import Generator
+from ragtune.records import Message
+from ragtune.seams import Generator as Seam
+
+
+def prompt(text):
+    return [Message(role="system", content="Answer."), Message(role="user", content=text)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_tiny_model(tmp_path_factory.mktemp("model"), seed=3)
+
+
+@pytest.fixture(scope="module")
+def section(folder):
+    return Generator(model=str(folder), max_new_tokens=12, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def generator(section):
+    return open_generator(section)
+
+
+def make_adapter(folder, section, seed):
+    """A LoRA whose update is not zero, so that it changes the answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ragtune.models.weights import load_base
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(load_base(section), config).save_pretrained(str(folder))
+    return folder
+
+
+def test_a_batch_answers_as_one_by_one_in_the_order_asked(generator):
+    prompts = [prompt("Net sales 2021: 4,210 " * n) for n in (1, 9, 3, 7, 2)]
+    seen = []
+    together = generator.generate(prompts, 12, lambda done, total: seen.append((done, total)))
+    alone = [generator.generate([one], 12)[0] for one in prompts]
+    assert together == alone
+    assert any(together)
+    assert seen == [(3, 5), (5, 5)]
+    assert isinstance(generator, Seam)
+
+
+def test_generation_stops_at_the_end_of_the_turn(generator, monkeypatch):
+    import torch
+
+    end = generator.chat.tokenizer.eos_token_id
+    forward = generator.model.forward
+
+    def say_end(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = torch.zeros_like(out.logits)
+        out.logits[..., end] = 1.0
+        return out
+
+    monkeypatch.setattr(generator.model, "forward", say_end)
+    assert generator.generate([prompt("a")], 12) == [""]
+
+
+def test_the_counter_counts_as_the_generator_does_without_weights(section, generator, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(section.model, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    count = open_counter(section.model_copy(update={"model": str(bare)}))
+    assert count(prompt("Net sales")) == generator.count_tokens(prompt("Net sales")) > 5
+
+
+def test_a_prompt_over_the_context_is_refused_with_its_numbers(generator):
+    with pytest.raises(ModelError, match=r"12 new ones do not fit .* reads 2048. Lower generator.max_prompt_tokens"):
+        generator.generate([prompt("Net sales 2021 " * 2000)], 12)
+
+
+def test_a_budget_over_the_context_is_refused_when_opened(section):
+    with pytest.raises(ModelError, match="at most 2036"):
+        open_generator(section.model_copy(update={"max_prompt_tokens": 4000}))
+
+
+def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path):
+    one, two = (make_adapter(tmp_path / str(seed), section, seed) for seed in (1, 2))
+    asked = prompt("Net sales 2021: 4,210")
+    base = open_generator(section).logits(asked)
+    generator = open_generator(section, adapter=one)
+    first = generator.logits(asked)
+    with generator.with_adapter(two) as switched:
+        second = switched.logits(asked)
+    with generator.without_adapter():
+        assert (generator.logits(asked) - base).abs().max() < 1e-5
+    assert (generator.logits(asked) - first).abs().max() < 1e-5
+    assert (first - base).abs().max() > 1e-3 < (second - first).abs().max()
+    assert (open_generator(section, adapter=two).logits(asked) - second).abs().max() < 1e-5
+
+
+def test_an_adapter_of_another_base_or_a_missing_one_is_refused(section, tmp_path):
+    adapter = make_adapter(tmp_path / "adapter", section, 1)
+    wider = section.model_copy(update={"model": str(make_tiny_model(tmp_path / "wider", hidden=128))})
+    with pytest.raises(RunError, match="does not fit 'wider'"):
+        open_generator(wider, adapter=adapter)
+    with pytest.raises(RunError, match=r"adapter_config\.json is missing"):
+        open_generator(section, adapter=tmp_path / "nowhere")
+
+
+def test_the_fingerprint_changes_with_the_weights_and_not_with_the_place(section, generator, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(section.model, copy)
+    assert fingerprint_model(str(copy)) == generator.fingerprint
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert fingerprint_model(str(copy)) != generator.fingerprint
+
+
+def test_the_name_holds_no_path(generator, folder):
+    assert generator.name == folder.name
+    assert "/" not in generator.name
+
+
+def test_the_dtype_of_the_recipe_is_taken(section):
+    import torch
+
+    assert open_generator(section).model.dtype == torch.float32
+    assert open_generator(section.model_copy(update={"dtype": "bfloat16"})).model.dtype == torch.bfloat16
+
+
+def test_echo_needs_no_weights_and_takes_no_adapter(tmp_path):
+    echo = Generator(model="echo")
+    assert open_generator(echo).generate([prompt("[1] t\nNet sales")], 9)[0].startswith("Net sales [1]")
+    assert open_counter(echo)(prompt("a b")) > 0
+    with pytest.raises(ModelError, match="cannot take the adapter"):
+        open_generator(echo, adapter=tmp_path)
+
+
+def broken(tmp_path, section, name):
+    folder = tmp_path / name
+    shutil.copytree(section.model, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 64), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "no-such-thing"}'), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}'),
+         "no code of its own"),
+    ],
+)
+def test_a_damaged_model_folder_is_one_clear_error(tmp_path, section, damage, message):
+    folder = broken(tmp_path, section, "broken")
+    damage(folder)
+    with pytest.raises(ModelError, match=message):
+        open_generator(section.model_copy(update={"model": str(folder)}))
+
+
+def test_pickled_weights_are_not_loaded(tmp_path, section):
+    import torch
+
+    folder = broken(tmp_path, section, "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        open_generator(section.model_copy(update={"model": str(folder)}))
+
+
+def test_a_path_that_is_no_folder_and_an_absent_gpu_are_named(section, monkeypatch):
+    import torch
+
+    with pytest.raises(ModelError, match="no model folder at /no/such/place"):
+        open_generator(Generator(model="/no/such/place"))
+    with pytest.raises(ModelError, match="Allowed: auto, cpu, cuda"):
+        open_generator(section.model_copy(update={"device": "gpu"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="CUDA devices"):
+        open_generator(section.model_copy(update={"device": "cuda"}))
+
+
+def test_a_hugging_face_name_without_a_network_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"'Nobody/Nothing' cannot be loaded.*generator.model: bundled"):
+        open_generator(Generator(model="Nobody/Nothing"))

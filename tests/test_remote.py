@@ -1,0 +1,135 @@
+"""Models behind a provider's API, with LangChain's own fake chat models in their place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragtune.errors import MissingPackage, ModelError
+from ragtune.models.language import open_counter, open_generator
+from ragtune.models.remote import PROVIDERS, ChatGenerator, approximate_tokens, is_remote, open_chat
+from ragtune.recipe.schema import Generator
+from ragtune.records import Message
+
+SECTION = Generator(model="openai:gpt-4o-mini", batch_size=2)
+PROMPT = [Message(role="system", content="Answer."), Message(role="user", content="Question: 1 + 1?")]
+
+
+@pytest.mark.parametrize(
+    ("model", "remote"),
+    [
+        ("openai:gpt-4o-mini", True),
+        ("ollama:llama3.2:1b", True),
+        ("anthropic:claude-haiku-4-5", True),
+        ("bundled", False),
+        ("Qwen/Qwen2.5-1.5B-Instruct", False),
+        ("org/name:tag", False),
+        ("C:\\models\\llama", False),
+    ],
+)
+def test_a_name_is_remote_only_with_a_known_provider(model, remote):
+    assert is_remote(model) is remote
+
+
+@pytest.mark.parametrize("model", ["opnai:gpt-4o", "openai:"])
+def test_a_wrong_provider_is_named_with_the_nearest(model):
+    with pytest.raises(ModelError, match=r"provider:model.*Did you mean 'openai'"):
+        is_remote(model)
+
+
+def test_providers_are_those_of_langchain():
+    from langchain.chat_models import base
+
+    known = base._BUILTIN_PROVIDERS
+    for provider, package in PROVIDERS.items():
+        assert known[provider][0].split(".")[0] == package.replace("-", "_")
+
+
+def fake_chat(replies):
+    from langchain_core.language_models import FakeListChatModel
+
+    return FakeListChatModel(responses=replies)
+
+
+def test_each_prompt_gets_its_own_reply_and_progress_counts():
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+
+    class Shout(BaseChatModel):
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            assert [message.type for message in messages] == ["system", "human"]
+            text = f" {messages[-1].content.upper()} "
+            return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text))])
+
+        @property
+        def _llm_type(self):
+            return "shout"
+
+    seen = []
+    prompts = [[PROMPT[0], Message(role="user", content=f"question {i}")] for i in range(5)]
+    generator = ChatGenerator("openai:x", Shout(), SECTION)
+    replies = generator.generate(prompts, SECTION.max_new_tokens, lambda done, total: seen.append((done, total)))
+    assert replies == [f"QUESTION {i}" for i in range(5)]
+    assert seen == [(i, 5) for i in range(1, 6)]
+    assert generator.context_tokens == SECTION.max_prompt_tokens + SECTION.max_new_tokens
+
+
+def test_a_failing_provider_becomes_one_clear_error():
+    from langchain_core.language_models import GenericFakeChatModel
+
+    def fail():
+        raise ConnectionError("Connection refused\nmore")
+        yield
+
+    with pytest.raises(ModelError, match=r"did not answer \(.*0 of 1 prompts.*Check the network"):
+        ChatGenerator("openai:x", GenericFakeChatModel(messages=fail()), SECTION).generate([PROMPT], 96)
+
+
+def test_a_missing_provider_package_names_the_pip_line(monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("no module named langchain_openai")
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", missing)
+    with pytest.raises(MissingPackage, match=r"pip install 'ragtune\[openai\]'"):
+        open_generator(SECTION)
+    with pytest.raises(MissingPackage, match="pip install langchain-groq"):
+        open_chat(Generator(model="groq:llama"))
+
+
+def test_a_missing_key_is_said(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("The api_key client option must be set")
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", refuse)
+    with pytest.raises(ModelError, match="OPENAI_API_KEY"):
+        open_generator(SECTION)
+
+
+def test_settings_reach_the_provider(monkeypatch):
+    seen = {}
+
+    def init(model, **settings):
+        seen.update(settings, model=model)
+        return fake_chat(["yes"])
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", init)
+    assert open_generator(SECTION).generate([PROMPT], 96) == ["yes"]
+    assert seen == {"model": "gpt-4o-mini", "model_provider": "openai", "temperature": 0.0, "max_tokens": 96}
+    open_generator(Generator(model="ollama:llama3.2:1b"))
+    assert seen["model"] == "llama3.2:1b"
+    assert seen["num_predict"] == 96
+
+
+def test_remote_models_take_no_adapter(tmp_path):
+    with pytest.raises(ModelError, match="cannot take the adapter"):
+        open_generator(SECTION, adapter=tmp_path)
+
+
+@given(st.lists(st.text(max_size=80), max_size=4))
+def test_the_estimate_grows_with_the_text(texts):
+    messages = [Message(role="user", content=text) for text in texts]
+    longer = [Message(role="user", content=text + " 1,234,567") for text in texts]
+    assert approximate_tokens(longer) > approximate_tokens(messages) or not texts
+    assert open_counter(SECTION)(messages) == approximate_tokens(messages)
