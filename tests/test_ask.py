@@ -45,8 +45,8 @@ def test_facts_are_the_rows_that_speak_for_themselves() -> None:
 
 @pytest.mark.parametrize("label", [
     "Total", "Other, net", "Total other", "Basic", "United States", "Level 2", "provided by sales",
-    "Proceeds from sale of",
-    "Net cash provided by", "Sales (Note", "Revenue 2019", "Income, $5", "x" * 90 + " income", "(Loss) income", "Note 5 Debt",
+    "Proceeds from sale of", "Net cash provided by", "Sales (Note",
+    "Revenue 2019", "Income, $5", "x" * 90 + " income", "(Loss) income", "Note 5 Debt",
 ])
 def test_labels_that_mean_nothing_alone_are_not_asked(label: str) -> None:
     assert not is_usable_label(label)
