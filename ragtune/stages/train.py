@@ -71,9 +71,9 @@ def run_train(
     """Tune the recipe's model on a dataset folder and write the run folder.
 
     A run that was killed goes on from its last checkpoint where dataset, settings, model and packages are the same,
-    else it starts clean; one that is finished and the same is not tuned again. ``index``, where given, must be the one the dataset was built with. Raises RunError for a
-    dataset that is missing, of the wrong shape or made with another prompt (``allow_other_prompt`` permits that one),
-    ModelError for a model that cannot be tuned.
+    else it starts clean; one that is finished and the same is not tuned again. ``index``, where given, must be the one the
+    dataset was built with. Raises RunError for a dataset that is missing, of the wrong shape or made with another prompt
+    (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
     source = dataset or dataset_folder(recipe)
