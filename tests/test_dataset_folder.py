@@ -68,8 +68,7 @@ def test_rows_have_the_shape_that_trains_completions_only(tmp_path: Path) -> Non
     ({"completion": [{"role": "user", "content": "x"}]}, "exactly one message"),
     ({"completion": [{"role": "assistant", "content": " "}]}, "exactly one message"),
     ({"provenance": None}, "found the keys"),
-    ({"provenance": {"question_id": 5, "passages": []}}, "provenance lacks"),
-    ({"provenance": {"question_id": "q"}}, "provenance lacks"),
+    ({"prompt": [], "chosen": [], "rejected": []}, "preference row"),
 ])
 def test_wrong_rows_are_named_with_file_and_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     folder = tmp_path / "d"

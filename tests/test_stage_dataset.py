@@ -14,7 +14,6 @@ from ragtune.answering.prompt import REFUSAL, prompt_hash
 from ragtune.datasets.folder import open_dataset
 from ragtune.datasets.questions import read_questions, save_questions
 from ragtune.errors import IndexFolderError, QuestionError, RunError
-from ragtune.files import read_jsonl
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Evidence, Question
 from ragtune.retrieval.search import open_searcher
@@ -164,15 +163,6 @@ def test_errors_leave_the_old_folder(home: Path, tmp_path: Path) -> None:
         run_dataset(make_recipe(home), tmp_path / "d", index=tmp_path / "nowhere")
     assert (tmp_path / "d" / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
-
-
-def test_rows_are_ready_for_the_trainer(built: tuple[DatasetSummary, Path]) -> None:
-    from ragtune.training.rows import read_examples
-
-    ours = open_dataset(built[1]).train
-    theirs = read_examples(built[1] / "train.jsonl")
-    assert [(e.prompt, e.completion) for e in theirs] == [(e.prompt, e.completion) for e in ours]
-    assert all(set(row) == {"prompt", "completion", "provenance"} for _, row in read_jsonl(built[1] / "train.jsonl"))
 
 
 @pytest.mark.real

@@ -42,8 +42,13 @@ def open_dataset(folder: Path) -> OpenedDataset:
     for name in ("train.jsonl", "test.jsonl"):
         if not (folder / name).is_file():
             raise RunError(f"{folder} has no {name}. Build it again. Do: ragtune dataset --recipe FILE")
-        sides.append(tuple(parse_row(row, f"{folder / name}:{number}") for number, row in read_jsonl(folder / name)))
+        sides.append(tuple(read_examples(folder / name)))
     return OpenedDataset(folder, manifest, sides[0], sides[1])
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Return the examples of train.jsonl or test.jsonl. Raises RunError naming file and line of a wrong row."""
+    return [parse_row(row, f"{path}:{number}") for number, row in read_jsonl(path)]
 
 
 def render_row(example: Example) -> dict[str, Any]:
@@ -56,9 +61,11 @@ def render_row(example: Example) -> dict[str, Any]:
 
 
 def parse_row(row: dict[str, Any], where: str) -> Example:
-    """Return the example of a row. Raises RunError that begins with ``where`` for another shape."""
-    prompt, completion, provenance = row.get("prompt"), row.get("completion"), row.get("provenance")
+    """Return the example of a row; provenance may be lacking. Raises RunError that begins with ``where`` otherwise."""
+    prompt, completion, provenance = row.get("prompt"), row.get("completion"), row.get("provenance", {})
     do = f"Rows are {_SHAPE}. Do: ragtune dataset --recipe FILE"
+    if "chosen" in row:
+        raise RunError(f"{where}: found a preference row (chosen, rejected), which this method does not take. {do}")
     if not isinstance(prompt, list) or not isinstance(completion, list) or not isinstance(provenance, dict):
         raise RunError(f"{where}: found the keys {', '.join(sorted(row)) or 'none'}. {do}")
     for message in [*prompt, *completion]:
@@ -68,8 +75,6 @@ def parse_row(row: dict[str, Any], where: str) -> Example:
         raise RunError(f"{where}: a prompt ends with a message of the user. {do}")
     if len(completion) != 1 or completion[0]["role"] != "assistant" or not completion[0]["content"].strip():
         raise RunError(f"{where}: a completion is exactly one message of the assistant that is not empty. {do}")
-    if not isinstance(provenance.get("question_id"), str) or not isinstance(provenance.get("passages"), list):
-        raise RunError(f"{where}: provenance lacks 'question_id' or 'passages'. {do}")
     turns = tuple(Message(role=message["role"], content=message["content"]) for message in prompt)
     return Example(turns, completion[0]["content"], provenance)
 

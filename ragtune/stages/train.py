@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.prompt import prompt_hash
+from ragtune.datasets.folder import read_examples
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
     building_folder,
@@ -33,7 +34,6 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.training.methods import find_method
-from ragtune.training.rows import read_examples
 from ragtune.training.run import open_run
 from ragtune.training.sft import Fit, fit_sft
 
