@@ -244,7 +244,7 @@ def damage_rows(folder):
         (lambda f: (f / "manifest.json").unlink(), "has no manifest.json"),
         (lambda f: (f / "train.jsonl").write_text("x"), "train.jsonl is not what the manifest says"),
         (lambda f: (f / "train.jsonl").unlink(), "train.jsonl is missing"),
-        (damage_rows, r"train.jsonl:1: found a row with the keys text"),
+        (damage_rows, r"train.jsonl:1: found the keys text"),
     ],
 )
 def test_a_wrong_dataset_is_one_clear_error_and_writes_nothing(model, dataset, tmp_path, damage, message):
