@@ -115,7 +115,7 @@ def test_filter_that_matches_nothing_returns_nothing(indexed, capsys):
         (["index", "--recipe", "r.yaml", "--set", "index.chunker=row"], "rows"),
         (["dataset", "--recipe", "r.yaml", "--index", "nowhere"], "no index folder at nowhere"),
         (["train", "--recipe", "r.yaml", "--dataset", "nowhere"], "no dataset folder at nowhere"),
-        (["evaluate", "--recipe", "r.yaml", "--index", "nowhere"], "nowhere"),
+        (["evaluate", "--recipe", "r.yaml"], "no questions at work/t/dataset"),
         (["recipe", "check", "r.yaml", "--set", "training.method=qlorra"], "Did you mean 'qlora'"),
         (["recipe", "copy", "demo", "r.yaml"], "exists and is not overwritten"),
     ],

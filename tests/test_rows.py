@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import TEMPLATE, make_rows, make_tokenizer
 
+from ragtune.datasets.folder import read_examples
 from ragtune.errors import RunError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
 from ragtune.recipe.schema import Generator
-from ragtune.training.rows import LengthOrder, encode_examples, read_examples
-
-GOOD = {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"messages": []}, "keys messages"),
-        ({"prompt": "q", "completion": "a"}, "another shape"),
-        ({**GOOD, "prompt": []}, "needs a prompt"),
-        ({**GOOD, "completion": []}, "exactly one message"),
-        ({**GOOD, "completion": [{"role": "user", "content": "a"}]}, "of the assistant"),
-        ({**GOOD, "completion": [{"role": "assistant", "content": " "}]}, "not empty"),
-        ({**GOOD, "prompt": [{"role": "user"}]}, "another shape"),
-        ({"prompt": [], "chosen": [], "rejected": []}, "preference row"),
-    ],
-)
-def test_a_row_of_another_shape_is_named_by_file_and_line(tmp_path, row, message):
-    path = tmp_path / "train.jsonl"
-    write_jsonl(path, [GOOD, row])
-    with pytest.raises(RunError, match=message) as error:
-        read_examples(path)
-    assert f"{path}:2" in str(error.value)
-    assert "ragtune dataset" in str(error.value)
-
-
-def test_a_line_that_is_not_json_is_named(tmp_path):
-    path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n{broken\n")
-    with pytest.raises(RunError, match=r"train.jsonl:2: not JSON"):
-        read_examples(path)
+from ragtune.training.rows import LengthOrder, encode_examples
 
 
 def test_only_the_completion_has_labels_and_long_rows_are_refused(tmp_path):

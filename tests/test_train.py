@@ -152,6 +152,15 @@ def test_tuning_again_replaces_the_run_and_a_failure_leaves_it(model, dataset, t
     assert open_run(tmp_path / "t" / "run").id != before
 
 
+def test_a_finished_run_of_the_same_facts_is_not_tuned_again(model, dataset, tmp_path):
+    recipe = recipe_for(model, tmp_path, max_steps=1)
+    first = run_train(recipe, dataset=dataset)
+    made = (tmp_path / "t" / "run" / "manifest.json").stat().st_mtime_ns
+    again = run_train(recipe, dataset=dataset, callbacks=[stop_at(0)])
+    assert (again.steps, again.loss_last) == (first.steps, first.loss_last)
+    assert (tmp_path / "t" / "run" / "manifest.json").stat().st_mtime_ns == made
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(model, dataset, tmp_path):
     with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+. Lower training.lr"):
         run_train(recipe_for(model, tmp_path, lr=1e30), dataset=dataset)
@@ -235,7 +244,7 @@ def damage_rows(folder):
         (lambda f: (f / "manifest.json").unlink(), "has no manifest.json"),
         (lambda f: (f / "train.jsonl").write_text("x"), "train.jsonl is not what the manifest says"),
         (lambda f: (f / "train.jsonl").unlink(), "train.jsonl is missing"),
-        (damage_rows, r"train.jsonl:1: found a row with the keys text"),
+        (damage_rows, r"train.jsonl:1: found the keys text"),
     ],
 )
 def test_a_wrong_dataset_is_one_clear_error_and_writes_nothing(model, dataset, tmp_path, damage, message):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.prompt import prompt_hash
+from ragtune.datasets.folder import read_examples
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
     building_folder,
@@ -33,7 +34,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.training.methods import find_method
-from ragtune.training.rows import read_examples
+from ragtune.training.run import open_run
 from ragtune.training.sft import Fit, fit_sft
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def run_train(
     """Tune the recipe's model on a dataset folder and write the run folder.
 
     A run that was killed goes on from its last checkpoint where dataset, settings, model and packages are the same,
-    else it starts clean. ``index``, where given, must be the one the dataset was built with. Raises RunError for a
-    dataset that is missing, of the wrong shape or made with another prompt (``allow_other_prompt`` permits that one),
-    ModelError for a model that cannot be tuned.
+    else it starts clean; one that is finished and the same is not tuned again. ``index``, where given, must be the one the
+    dataset was built with. Raises RunError for a dataset that is missing, of the wrong shape or made with another prompt
+    (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
     source = dataset or dataset_folder(recipe)
@@ -87,6 +88,8 @@ def run_train(
     if not train:
         raise RunError(f"{source}/train.jsonl holds no rows. Give it more questions. Do: ragtune dataset --recipe FILE")
     facts = _facts(recipe, source, manifest)
+    if (finished := _find_finished(target, facts)) is not None:
+        return finished
     started = time.perf_counter()
     with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
         _keep_or_clear(folder, facts)
@@ -130,6 +133,20 @@ def _facts(recipe: Recipe, source: Path, manifest: dict[str, Any]) -> dict[str, 
         "training": recipe.training.model_dump(mode="json", exclude={"folder"}),
         "dtype": recipe.generator.dtype,
     }
+
+
+def _find_finished(target: Path, facts: dict[str, Any]) -> TrainSummary | None:
+    """Return what the run in ``target`` says of itself where it was made of the same facts and packages, else None."""
+    if not (target / "manifest.json").is_file():
+        return None
+    try:
+        manifest = open_run(target).manifest
+    except RunError:
+        return None
+    wanted = {**facts, "packages": installed_packages()}
+    if any(manifest.get(key) != value for key, value in wanted.items()):
+        return None
+    return TrainSummary.from_dict({**manifest["summary"], "folder": str(target)})
 
 
 def _keep_or_clear(folder: Path, facts: dict[str, Any]) -> None:

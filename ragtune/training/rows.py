@@ -1,41 +1,15 @@
-"""Tuning rows: read from a dataset folder, checked, and turned into tokens exactly as the model is asked later."""
+"""Tuning rows turned into tokens, exactly as the model is asked later, and the order they are shown in."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from ragtune.errors import RunError
-from ragtune.files import read_jsonl
 from ragtune.models.chat import Chat
-from ragtune.records import Example, Message
+from ragtune.records import Example
 
-_SHAPE = '{"prompt": [{"role": ..., "content": ...}, ...], "completion": [{"role": "assistant", "content": ...}]}'
 _MEGABATCH = 16  # batches among which rows of like length are put together
-
-
-def read_examples(path: Path) -> list[Example]:
-    """Return the examples of train.jsonl or test.jsonl. Raises RunError naming file and line of a wrong row."""
-    return [_parse_row(row, f"{path}:{number}") for number, row in read_jsonl(path)]
-
-
-def _parse_row(row: dict[str, Any], where: str) -> Example:
-    do = f"Rows are {_SHAPE}. Do: ragtune dataset --recipe FILE"
-    if "chosen" in row:
-        raise RunError(f"{where}: found a preference row (chosen, rejected), which this method does not take. {do}")
-    prompt, completion = row.get("prompt"), row.get("completion")
-    if not (isinstance(prompt, list) and isinstance(completion, list) and all(map(_is_message, [*prompt, *completion]))):
-        raise RunError(f"{where}: found a row with the keys {', '.join(sorted(row)) or 'none'} of another shape. {do}")
-    if not prompt or len(completion) != 1 or completion[0]["role"] != "assistant" or not completion[0]["content"].strip():
-        raise RunError(f"{where}: a row needs a prompt and exactly one message of the assistant that is not empty. {do}")
-    turns = tuple(Message(role=m["role"], content=m["content"]) for m in prompt)
-    return Example(turns, completion[0]["content"], row.get("provenance") or {})
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
 
 
 def encode_examples(examples: Sequence[Example], chat: Chat, max_tokens: int, source: str) -> list[dict[str, list[int]]]:

@@ -1,0 +1,87 @@
+"""Splitting questions into train and test by what they are about, never by row, so that no document is on both sides."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from ragtune.errors import QuestionError
+from ragtune.records import Metadata, Question
+
+GroupOf = Callable[[Question], Sequence[str]]
+"""Returns the groups a question belongs to: its documents, or the values of a metadata column."""
+
+
+def group_by(by: str, documents: Mapping[str, Metadata]) -> GroupOf:
+    """Return what tells a question's groups. ``documents`` maps the documents of the index to their metadata.
+
+    A question's documents are those of its evidence, else the one its metadata name. For a column, the documents' value
+    counts before the question's own.
+    """
+
+    def groups(question: Question) -> list[str]:
+        named = [evidence.document for evidence in question.evidence]
+        if not named and isinstance(question.metadata.get("document"), str):
+            named = [str(question.metadata["document"])]
+        if by == "document":
+            return sorted(set(named)) or [f"question {question.id}"]
+        values = [documents[name][by] for name in named if documents.get(name, {}).get(by) is not None]
+        if not values and question.metadata.get(by) is not None:
+            values = [question.metadata[by]]
+        if not values:
+            raise QuestionError(
+                f"the question '{question.id}' has no '{by}' to split by, nor has its document. Split by 'document', or add "
+                f"the column to documents.metadata. Do: --set dataset.split_by=document"
+            )
+        return sorted({str(value) for value in values})
+
+    return groups
+
+
+def split_questions(
+    questions: Sequence[Question], by: str, test_share: float, seed: int, group_of: GroupOf
+) -> tuple[list[Question], list[Question]]:
+    """Return (train, test), each in the order given; ``test_share`` counts groups.
+
+    A question about several groups joins them (union-find): they come to the same side. Raises QuestionError where
+    everything hangs together, so that one side would be empty.
+    """
+    joined = _join([group_of(question) for question in questions])
+    parts: dict[str, list[str]] = {}
+    for group, root in joined.items():
+        parts.setdefault(root, []).append(group)
+    wanted = max(1, round(test_share * len(joined))) if test_share else 0
+    if wanted and len(parts) < 2:
+        raise QuestionError(
+            f"found one group only when splitting {len(questions)} questions by '{by}' ({', '.join(sorted(joined)[:3])}), "
+            "so none could be kept apart for evaluation. Split by another column (dataset.split_by), add documents, or set "
+            "dataset.test_share=0"
+        )
+    order = sorted(parts)
+    random.Random(f"{seed}:split").shuffle(order)
+    tested: set[str] = set()
+    for root in order[:-1]:  # at least one part stays for training
+        if len(tested) + len(parts[root]) <= wanted + len(parts[root]) // 2:
+            tested.update(parts[root])
+    if wanted and not tested:
+        tested.update(parts[min(order, key=lambda root: (len(parts[root]), root))])
+    is_test = [bool(tested.intersection(group_of(question))) for question in questions]
+    return ([q for q, test in zip(questions, is_test) if not test], [q for q, test in zip(questions, is_test) if test])
+
+
+def _join(groups: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return group -> the name of the part it belongs to (union-find with path halving)."""
+    parent: dict[str, str] = {}
+
+    def find(group: str) -> str:
+        parent.setdefault(group, group)
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for members in groups:
+        for member in members:
+            one, other = sorted((find(members[0]), find(member)))
+            parent[other] = one
+    return {group: find(group) for group in list(parent)}

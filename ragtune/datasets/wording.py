@@ -1,0 +1,123 @@
+"""How generated questions are worded: names of lines, periods, amounts with their unit."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from ragtune.datasets.facts import Fact
+
+# Other names of a line, by what its label says; a '*' marks a plural.
+GLOSSARY: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), names) for pattern, names in (
+        (r"^(?:capital expenditures|capital spending|"
+         r"(?:purchases|acquisitions?|additions?) (?:of|to) (?:property|plant|fixed)[^,]*(?:, plant,? and equipment)?|"
+         r"expenditures for property.*|payments to acquire property.*)$",
+         ("capital expenditure", "capex", "spending on property, plant and equipment")),
+        (r"^(?:total )?(?:net )?(?:sales|revenues?)$", ("revenue", "sales*", "total revenue")),
+        (r"^net (?:income|earnings)$", ("net income", "net profit", "bottom line")),
+        (r"^(?:operating income|income from operations|operating profit)$", ("operating income", "operating profit")),
+        (r"^cost of (?:goods sold|sales|products sold|revenues?)$", ("cost of goods sold", "cost of sales", "COGS")),
+        (r"^selling, general (?:and|&) administrative(?: expenses?)?$", ("SG&A expense", "SG&A costs*")),
+        (r"^research and development(?: expenses?| costs)?$", ("R&D expense", "research and development spending")),
+        (r"^(?:(?:total )?inventories|inventories, net)$", ("inventory", "inventories*")),
+        (r"^(?:trade )?(?:accounts )?receivables?(?:, net)?$", ("accounts receivable", "receivables*")),
+        (r"^accounts payable$", ("accounts payable", "trade payables*")),
+        (r"^property,? plant(?:,)? and equipment,? net$", ("net PP&E", "net property, plant and equipment")),
+        (r"^net cash (?:provided by|from) operating activities$", ("cash flow from operations", "operating cash flow")),
+        (r"^depreciation and amortization(?: expense)?$", ("depreciation and amortization", "D&A expense")),
+        (r"^(?:provision for income taxes|income tax expense|income taxes)$",
+         ("income tax expense", "provision for income taxes")),
+        (r"^total (?:stockholders|shareholders|shareowners)['’]? equity$", ("shareholders' equity", "total equity")),
+        (r"^(?:cash )?dividends(?: paid| declared)?.*$", ("dividends*", "dividend payments*")),
+        (r"^(?:repurchases?|purchases?) of (?:common|treasury) (?:stock|shares).*$",
+         ("share repurchases*", "stock buybacks*")),
+    )
+)
+_PAID_OUT = re.compile(
+    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|"
+    r"capital (?:expenditures|spending)|expenditures|investments? in)\b|\bused (?:in|for)\b|\bpaid\b|"
+    r"\b(?:expenses?|costs?)\b", re.IGNORECASE)
+_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A line as a question calls it: ``net sales`` with the verb ``were``."""
+
+    phrase: str
+    be: str
+
+    @property
+    def present(self) -> str:
+        """The verb in the present."""
+        return "is" if self.be == "was" else "are"
+
+
+def call_line(fact: Fact, draw: random.Random) -> Asked:
+    """Return one of the names of a line: its own, or with even chances another where the glossary has one."""
+    own = lower_first(fact.label)
+    head = re.split(r" (?:of|to|on|from|for|before|at|by|in) |, net|, less|\(", own)[0].strip()
+    own += "*" if head.endswith("s") and not head.endswith("ss") else ""
+    others = next((names for pattern, names in GLOSSARY if pattern.match(fact.label)), ())
+    chosen = draw.choice(others) if others and draw.random() < 0.5 else own
+    return Asked(chosen.removesuffix("*"), "were" if chosen.endswith("*") else "was")
+
+
+def lower_first(label: str) -> str:
+    """Return the label with a small first letter, unless the word is an abbreviation or a name in capitals."""
+    if label.isupper():
+        return label.lower()
+    first = label.split(" ")[0]
+    return label if sum(letter.isupper() for letter in first) > 1 else label[0].lower() + label[1:]
+
+
+def possessive(name: str) -> str:
+    """Return the name with an apostrophe, and an s where the name ends without one."""
+    return name + ("'" if name.endswith("s") else "'s")
+
+
+def ask_amount(asked: Asked, company: str, year: str, is_balance: bool, draw: random.Random, unit: str = "") -> str:
+    """Return one of the ways to ask for an amount; what has no answer is asked in the same ways."""
+    period = draw.choice((f"fiscal {year}", f"fiscal year {year}", f"FY{year}", f"the fiscal year {year}"))
+    hint = f" (in USD {unit})" if unit and draw.random() < 0.2 else ""
+    owner = possessive(company)
+    if is_balance:
+        return draw.choice((
+            f"What {asked.be} {owner} {asked.phrase} at the end of {period}{hint}?",
+            f"As of the end of {period}, what {asked.be} {owner} {asked.phrase}{hint}?",
+            f"What {asked.present} the year-end FY{year} {asked.phrase} of {company}{hint}?"))
+    return draw.choice((
+        f"What {asked.be} {owner} {asked.phrase} in {period}{hint}?",
+        f"What {asked.phrase} did {company} report for {period}{hint}?",
+        f"In {period}, what {asked.be} the {asked.phrase} of {company}{hint}?",
+        f"What {asked.present} the FY{year} {asked.phrase} of {company}{hint}?"))
+
+
+def read_value(fact: Fact, year: str) -> float:
+    """Return the value of a printed amount; what is paid out counts as positive, as people ask for it."""
+    printed = fact.amount(year)
+    value = float(re.sub(r"[^\d.]", "", printed))
+    is_negative = printed.startswith("(") and (bool(_SIGNED.search(fact.label)) or not _PAID_OUT.search(fact.label))
+    return -value if is_negative else value
+
+
+def decimals(fact: Fact) -> int:
+    """Return with how many decimals a row's amounts are printed."""
+    return max((len(re.sub(r"[^\d.]", "", a).partition(".")[2]) for _, a in fact.cells if re.search(r"\d", a)), default=0)
+
+
+def show_number(fact: Fact, value: float) -> str:
+    """Return a value as a calculation writes it: with the row's decimals, a minus for a negative one."""
+    return f"{value:,.{decimals(fact)}f}"
+
+
+def show_answer(fact: Fact, value: float) -> str:
+    """Return an answer with its unit: ``$4,210 million``, ``-$310 million``, ``$3.05``, ``41.2%``."""
+    number, sign = show_number(fact, abs(value)), "-" if value < 0 else ""
+    if "%" in fact.cells[0][1] or any("%" in amount for _, amount in fact.cells):
+        return f"{sign}{number}%"
+    if re.search(r"\bper\b.*\bshare", fact.label, re.IGNORECASE):
+        return f"{sign}${number}"
+    return f"{sign}${number} {fact.unit.removesuffix('s')}"

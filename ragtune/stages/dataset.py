@@ -1,0 +1,158 @@
+"""The dataset stage: questions and an index go in, tuning rows whose passages come from that index's search come out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ragtune.answering.prompt import prompt_hash
+from ragtune.datasets.ask import ask_questions, documents_kept
+from ragtune.datasets.card import CardFacts, count_rows, render_card
+from ragtune.datasets.folder import save_rows
+from ragtune.datasets.instruct import BuildResult, build_examples
+from ragtune.datasets.questions import read_questions
+from ragtune.datasets.split import GroupOf, group_by, split_questions
+from ragtune.errors import QuestionError
+from ragtune.files import building_folder, hash_file, write_manifest
+from ragtune.models.language import open_counter
+from ragtune.recipe.places import dataset_folder, index_folder
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Document, Question, Record
+from ragtune.retrieval.index import Index
+from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.seams import Report, progress_of
+
+
+@dataclass(frozen=True)
+class DatasetSummary(Record):
+    """What was built. ``train`` and ``test`` count rows by kind and mode; ``missing`` counts questions by the document
+    that the index does not have; ``dropped`` and ``skipped`` count rows left out, by side and reason."""
+
+    folder: str
+    questions: int
+    train_questions: int
+    test_questions: int
+    train: Mapping[str, Any]
+    test: Mapping[str, Any]
+    missing: Mapping[str, int] = field(default_factory=dict)
+    outside_filter: int = 0
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run_dataset(
+    recipe: Recipe, out: Path | None = None, index: Path | None = None, report: Report | None = None
+) -> DatasetSummary:
+    """Build the recipe's dataset folder, or ``out``, from the recipe's index folder, or ``index``.
+
+    Raises QuestionError for a question file that cannot be used or of which nothing is left, IndexFolderError for the
+    index, RunError where too many rows had to be left out or the folder cannot be written.
+    """
+    started = time.perf_counter()
+    section, target = recipe.dataset, out or dataset_folder(recipe)
+    searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
+    documents = {document.name: document for document in searcher.index.documents()}
+    kept = {document.name for document in documents_kept(searcher.index, section.where)}
+    asked, source = _gather(recipe, searcher.index, report)
+    questions, missing, outside = _select(asked, documents, kept)
+    groups = group_by(section.split_by, {name: document.metadata for name, document in documents.items()})
+    train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
+    excluded = set(documents) - kept | _test_documents(test, documents, groups)
+    built = _build(recipe, searcher, train, test, excluded, groups, report)
+    summary = DatasetSummary(
+        str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
+        count_rows(built["test"].examples), missing, outside, {side: dict(b.dropped) for side, b in built.items()},
+        {side: dict(b.skipped) for side, b in built.items()}, round(time.perf_counter() - started, 1),
+    )
+    facts = CardFacts(recipe, searcher.index.id, source, {"train": _documents_of(train), "test": _documents_of(test)},
+                      summary.dropped, summary.skipped, missing)
+    with building_folder(target) as folder:
+        save_rows(folder, built["train"].examples, built["test"].examples, train, test)
+        card = render_card(built["train"].examples, built["test"].examples, facts)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_manifest(
+            folder, "dataset", id=hash_file(folder / "train.jsonl")[:16], recipe=recipe.model_dump(mode="json"),
+            index_id=searcher.index.id, prompt_hash=prompt_hash(), source=source,
+            counts={key: value for key, value in summary.to_dict().items() if key not in ("folder", "seconds")},
+        )
+    return summary
+
+
+def _build(
+    recipe: Recipe, searcher: IndexSearcher, train: Sequence[Question], test: Sequence[Question],
+    excluded: set[str], groups: GroupOf, report: Report | None,
+) -> dict[str, BuildResult]:
+    """Return the rows of both sides: drawn for training, as served for testing."""
+    section, count_tokens = recipe.dataset, open_counter(recipe.generator)
+    names = {question.id: list(groups(question)) for question in [*train, *test]}
+    return {
+        "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
+                                progress_of(report, "training rows"), excluded=excluded, groups=names),
+        "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
+                               progress_of(report, "test rows"), is_served=True, groups=names),
+    }
+
+
+def _gather(recipe: Recipe, index: Index, report: Report | None) -> tuple[list[Question], str]:
+    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from."""
+    section = recipe.dataset
+    if section.questions:
+        return read_questions(Path(section.questions)), f"the file `{Path(section.questions).name}`"
+    progress = progress_of(report, "asking questions")
+    asked = ask_questions(index, section.ask_count, section.seed, section.where, progress)
+    return asked, "asked from the statement rows of the index, offline"
+
+
+def _select(
+    questions: Sequence[Question], documents: Mapping[str, Document], kept: set[str]
+) -> tuple[list[Question], dict[str, int], int]:
+    """Return the questions that can be used, how many name each missing document, and how many a filter keeps out.
+
+    A question without evidence counts as about the document its metadata name, if any. Raises QuestionError where none
+    is left.
+    """
+    usable, missing, outside = [], Counter[str](), 0
+    for question in questions:
+        named = _documents_of([question])
+        lacking = [name for name in named if name not in documents]
+        if lacking:
+            missing.update(lacking[:1])
+        elif named and not kept.issuperset(named):
+            outside += 1
+        else:
+            usable.append(question)
+    if not usable:
+        raise QuestionError(
+            f"none of {len(questions)} questions is about a document of the index: {len(missing)} document(s) are missing "
+            f"({', '.join(sorted(missing)[:5]) or 'none'}), {outside} question(s) lie outside dataset.where. Index the "
+            "documents the questions are about (evidence names a file without its suffix), or mend dataset.where."
+        )
+    return usable, dict(sorted(missing.items())), outside
+
+
+def _documents_of(questions: Sequence[Question]) -> list[str]:
+    """Return the names of the documents that questions are about, sorted."""
+    names = {evidence.document for question in questions for evidence in question.evidence}
+    names |= {str(question.metadata["document"]) for question in questions
+              if not question.evidence and question.metadata.get("document")}
+    return sorted(names)
+
+
+def _test_documents(questions: Sequence[Question], documents: Mapping[str, Document], groups: GroupOf) -> set[str]:
+    """Return the documents of the test side: those its questions are about, and all others of the same groups."""
+    tested = {group for question in questions for group in groups(question)}
+    names = set(_documents_of(questions))
+    probe = {name: Question(f"document {name}", name, metadata={"document": name}) for name in documents}
+    for name, question in probe.items():
+        try:
+            in_group = bool(tested.intersection(groups(question)))
+        except QuestionError:  # a document without the column belongs to no group
+            in_group = False
+        if in_group:
+            names.add(name)
+    return names

@@ -1,0 +1,181 @@
+"""The dataset stage on real PDFs and a real index: rows, manifest, errors, the same bytes again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragtune.answering.prompt import REFUSAL, prompt_hash
+from ragtune.datasets.folder import open_dataset
+from ragtune.datasets.questions import read_questions, save_questions
+from ragtune.errors import IndexFolderError, QuestionError, RunError
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Evidence, Question
+from ragtune.retrieval.search import open_searcher
+from ragtune.stages.dataset import DatasetSummary, run_dataset
+from ragtune.stages.index import run_index
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+NAMES = ("NORVANE_2021_10K", "NORVANE_2022_10K", "VELTRASSA_2021_10K", "KESTROVIA_2019_10K")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an index of four bundled filings, embedded by hashing, and their questions."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "documents").mkdir()
+    for name in NAMES:
+        shutil.copy(DATA / "filings" / f"{name}.pdf", home / "documents")
+    questions = [q for q in read_questions(DATA / "questions.jsonl") if q.id.startswith(NAMES)]
+    save_questions(home / "questions.jsonl", questions)
+    run_index(make_recipe(home))
+    return home
+
+
+def make_recipe(home: Path, **dataset: Any) -> Recipe:
+    return Recipe.model_validate({
+        "name": "tiny", "work": str(home / "work"),
+        "documents": {"folder": str(home / "documents"), "workers": 1}, "index": {"embedder": "hash"},
+        "generator": {"model": "echo", "max_prompt_tokens": 2000},
+        "dataset": {"questions": str(home / "questions.jsonl"), "split_by": "company", **dataset},
+    })
+
+
+@pytest.fixture(scope="module")
+def built(home: Path) -> tuple[DatasetSummary, Path]:
+    return run_dataset(make_recipe(home, rows_per_question=2), home / "built"), home / "built"
+
+
+def test_folder_holds_rows_questions_card_and_manifest(built: tuple[DatasetSummary, Path], home: Path) -> None:
+    summary, folder = built
+    opened = open_dataset(folder)
+    assert len(opened.train) == summary.train["rows"] > 100
+    assert len(opened.test) == summary.test["rows"] > 10
+    assert {path.name for path in folder.iterdir()} == {
+        "train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md", "manifest.json"}
+    manifest = opened.manifest
+    assert manifest["prompt_hash"] == prompt_hash()
+    assert manifest["index_id"] == json.loads((home / "work/tiny/index/manifest.json").read_text())["id"]
+    assert manifest["recipe"]["dataset"]["rows_per_question"] == 2
+    assert manifest["counts"]["train"]["rows"] == len(opened.train)
+    assert len(opened.questions("train")) + len(opened.questions()) == summary.questions
+    assert summary.to_dict()["dropped"] == {"train": {}, "test": {}}
+
+
+def test_no_company_is_on_both_sides_nor_shown_on_the_other(built: tuple[DatasetSummary, Path], home: Path) -> None:
+    opened = open_dataset(built[1])
+    sides = {side: {g for e in rows for g in e.provenance["groups"]}
+             for side, rows in (("train", opened.train), ("test", opened.test))}
+    assert sides["train"]
+    assert sides["test"]
+    assert not sides["train"] & sides["test"]
+    index = open_searcher(home / "work/tiny/index", make_recipe(home).retrieval).index
+    shown = {index.chunk(chunk).metadata["company"] for e in opened.train for chunk in e.provenance["passages"]}
+    assert shown == sides["train"]
+
+
+def test_gold_passages_hold_the_evidence_and_serving_is_what_is_tested(
+    built: tuple[DatasetSummary, Path], home: Path
+) -> None:
+    opened = open_dataset(built[1])
+    recipe = make_recipe(home)
+    searcher = open_searcher(home / "work/tiny/index", recipe.retrieval)
+    questions = {q.id: q for q in read_questions(home / "questions.jsonl")}
+    for example in opened.train:
+        question = questions[example.provenance["question_id"]]
+        if example.provenance["mode"] == "gold":
+            lines = example.completion.split("\n")
+            for line in question.justification.split("\n"):
+                assert any(shown == line or shown.startswith(f"{line} [") for shown in lines)
+            text = "\n".join(searcher.index.chunk(chunk).text for chunk in example.provenance["gold"])
+            holds_row = all(" ".join(e.text.split()) in " ".join(text.split()) for e in question.evidence)
+            is_twin = any(searcher.index.chunk(c).document not in {e.document for e in question.evidence}
+                          for c in example.provenance["gold"])
+            assert holds_row or is_twin, example.provenance
+        else:
+            assert example.completion == REFUSAL
+    for example in opened.test[:20]:
+        hits = searcher.search(questions[example.provenance["question_id"]].text, recipe.retrieval.k)
+        assert example.provenance["passages"] == [hit.chunk.id for hit in hits]
+
+
+def test_same_recipe_writes_the_same_bytes_and_another_seed_others(
+    built: tuple[DatasetSummary, Path], home: Path, tmp_path: Path
+) -> None:
+    run_dataset(make_recipe(home, rows_per_question=2), tmp_path / "again")
+    for name in ("train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (built[1] / name).read_bytes()
+    run_dataset(make_recipe(home, rows_per_question=2, seed=1), tmp_path / "other")
+    assert (tmp_path / "other" / "train.jsonl").read_bytes() != (built[1] / "train.jsonl").read_bytes()
+
+
+def test_questions_are_asked_where_no_file_is_given(home: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+    recipe = make_recipe(home, questions=None, ask_count=60, split_by="document", where="company != 'Kestrovia'")
+    summary = run_dataset(recipe, tmp_path / "d", report=lambda what, done, total: seen.append(what))
+    assert summary.questions == 60
+    assert set(seen) == {"asking questions", "training rows", "test rows"}
+    opened = open_dataset(tmp_path / "d")
+    documents = {q.metadata["document"] for side in ("train", "test") for q in opened.questions(side)}
+    assert documents == set(NAMES[:3])
+    shown = {chunk for example in opened.train for chunk in example.provenance["passages"]}
+    index = open_searcher(home / "work/tiny/index", recipe.retrieval).index
+    assert "KESTROVIA_2019_10K" not in {index.chunk(chunk).document for chunk in shown}
+
+
+def test_missing_documents_are_counted_and_none_left_is_an_error(home: Path, tmp_path: Path) -> None:
+    rows = read_questions(home / "questions.jsonl")
+    gone = [Question(f"g{n}", f"Where is {n}?", "5", (Evidence("GONE_2020_10K", 1),)) for n in range(3)]
+    save_questions(tmp_path / "some.jsonl", [*rows, *gone])
+    summary = run_dataset(make_recipe(home, questions=str(tmp_path / "some.jsonl")), tmp_path / "d")
+    assert summary.missing == {"GONE_2020_10K": 3}
+    assert summary.questions == len(rows)
+    assert "GONE_2020_10K: 3" in (tmp_path / "d" / "README.md").read_text()
+    save_questions(tmp_path / "none.jsonl", gone)
+    with pytest.raises(QuestionError, match="none of 3 questions.*GONE_2020_10K"):
+        run_dataset(make_recipe(home, questions=str(tmp_path / "none.jsonl")), tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_filter_keeps_questions_out_and_says_how_many(home: Path, tmp_path: Path) -> None:
+    summary = run_dataset(make_recipe(home, where="company in ('Norvane', 'Veltrassa')"), tmp_path / "d")
+    kestrovia = sum(q.id.startswith("KESTROVIA") for q in read_questions(home / "questions.jsonl"))
+    assert summary.outside_filter == kestrovia > 0
+    with pytest.raises(QuestionError, match="no column 'compny'"):
+        run_dataset(make_recipe(home, where="compny = 'x'"), tmp_path / "e")
+
+
+def test_errors_leave_the_old_folder(home: Path, tmp_path: Path) -> None:
+    run_dataset(make_recipe(home), tmp_path / "d")
+    before = (tmp_path / "d" / "manifest.json").read_bytes()
+    recipe = make_recipe(home).model_copy(update={"generator": make_recipe(home).generator.model_copy(
+        update={"max_prompt_tokens": 120})})
+    with pytest.raises(RunError, match="rows had to be left out"):
+        run_dataset(recipe, tmp_path / "d")
+    with pytest.raises(QuestionError, match="no question file"):
+        run_dataset(make_recipe(home, questions=str(tmp_path / "nowhere.jsonl")), tmp_path / "d")
+    with pytest.raises(IndexFolderError, match="no index folder"):
+        run_dataset(make_recipe(home), tmp_path / "d", index=tmp_path / "nowhere")
+    assert (tmp_path / "d" / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.real
+def test_real_filings_become_rows(tmp_path: Path) -> None:
+    folder = Path(os.environ.get("RAGTUNE_FINANCEBENCH", Path(__file__).parents[2] / "shared" / "financebench"))
+    if not folder.is_dir():
+        pytest.skip("no FinanceBench")
+    (tmp_path / "documents").mkdir()
+    for name in ("APPLE_2019_10K", "SALESFORCE_2023_10K", "FEDEX_2023_10K"):
+        shutil.copy(folder / "pdfs" / f"{name}.pdf", tmp_path / "documents")
+    recipe = make_recipe(tmp_path, questions=None, ask_count=150, split_by="document")
+    run_index(recipe)
+    summary = run_dataset(recipe)
+    lost = sum(sum(side.values()) for side in summary.dropped.values())
+    assert summary.train["rows"] > 60
+    assert lost <= 0.05 * (summary.train["rows"] + summary.test["rows"] + lost)
