@@ -17,7 +17,7 @@ from ragtune.records import Hit, Message, Passage, Question
 
 STYLES = {"house": 38, "rows": 36, "title": 10, "value": 6, "sentence": 6, "restated": 4}
 """Share of conversations by answer style, in percent: only 'house' is the form that ragtune tunes to."""
-KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 13, "absent": 13}
+KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 10, "versus": 3, "absent": 13}
 """How often a kind of question is tried, in percent; a calculation is left out where the figures do not allow it."""
 REFUSALS = {"rows": "No such row in the passages.", "title": "None of the passages.", "value": "I don't know.",
             "sentence": "The passages do not say.", "restated": "No such row."}
@@ -52,6 +52,13 @@ ASK_COMPARE = (
     "Did {o} {l} {d} in fiscal {y}?", "Did {o} {l} {d} from FY{p} to FY{y}?", "Did {o} {l} {d} in {y} compared with {p}?",
     "{V} {o} {l} {h} in fiscal {y} than in fiscal {p}?",
 )
+ASK_VERSUS = (
+    "{V} {o} {l} {g} than its {m} in {f}?", "In {f}, {v} the {l} of {c} {g} than its {m}?", "{V} {o} {l} {g} than its {m} at the end of {f}?",
+)
+PERIODS = (
+    "fiscal {y}", "fiscal {y}", "fiscal year {y}", "FY{y}", "FY{y}", "the fiscal year {y}", "{y}", "the fiscal year ended {d}, {y}", "the year ended {d}, {y}",
+)
+DAYS = ("December 31", "December 31", "June 30", "September 30", "March 31", "January 31", "July 31", "December 28")
 _PAID_OUT = re.compile(
     r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|capital |expenditures|"
     r"investments? in)\b|\bused (?:in|for)\b|\bpaid\b|\b(?:expenses?|costs?)\b",
@@ -264,10 +271,10 @@ class Teacher:
         text = draw.choice(templates).format(
             c=company, o=company + ("'" if company.endswith("s") else "'s"), l=asked, y=fact.year, v="were" if is_plural else "was",
             w="are" if is_plural else "is", V="Were" if is_plural else "Was", d="increase" if is_more else "decrease",
-            h="higher" if is_more else "lower", f=draw.choice(("fiscal {y}", "fiscal year {y}", "FY{y}", "the fiscal year {y}", "{y}")).format(y=fact.year),
+            h="higher" if is_more else "lower", f=draw.choice(PERIODS).format(y=fact.year, d=draw.choice(DAYS)), g="greater" if is_more else "smaller",
             u=f" (in USD {fact.unit or 'millions'})" if draw.random() < 0.2 else "", **more,
         )
-        return Question("", text, kind=kind, metadata={"asked": asked, "is_more": is_more})
+        return Question("", text, kind=kind, metadata={"asked": asked, "is_more": is_more, "other": more.get("m", "")})
 
     def _ask(self, kind: str, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
         """Return a question of a kind with the figures that answer it (none where it is unanswerable), None if impossible."""
@@ -279,13 +286,15 @@ class Teacher:
         fact = draw.choice(facts)
         if kind == "figure":
             return self._question(kind, ASK_FIGURE, fact, facts), [fact]
-        if kind == "ratio":
-            kind = draw.choice(("ratio", "ratio", "margin"))
+        if kind in ("ratio", "versus"):
+            kind = draw.choice(("ratio", "ratio", "margin")) if kind == "ratio" else kind
             seconds = [f for f in facts if f.company == fact.company and f.year == fact.year and f.label != fact.label and f.unit == fact.unit]
             second = draw.choice(seconds) if seconds else None
-            if second is None or calculate(kind, fact.amount, second.amount) is None:
+            if second is None or calculate("difference" if kind == "versus" else kind, fact.amount, second.amount) is None:
                 return None
-            templates = ASK_RATIO if kind == "ratio" else ASK_MARGIN
+            if kind == "versus" and fact.amount == second.amount:
+                return None
+            templates = {"ratio": ASK_RATIO, "margin": ASK_MARGIN, "versus": ASK_VERSUS}[kind]
             return self._question(kind, templates, fact, facts, m=self._asked_label(second, facts)), [fact, second]
         seconds = [f for f in facts if (f.company, f.label, f.unit) == (fact.company, fact.label, fact.unit) and int(f.year) < int(fact.year)]
         if not seconds:
@@ -338,6 +347,12 @@ class Teacher:
             said = "Yes" if (new > old) == question.metadata["is_more"] else "No"
             sizes = [money(fact.amount.strip("()"), fact.unit) for fact in used]
             answer = f"{said}, {question.metadata['asked']} {'rose' if new > old else 'fell'} from {sizes[1]} to {sizes[0]}."
+        elif question.kind == "versus":
+            sizes = [abs(value_of(fact.amount) or 0.0) for fact in used]
+            shown = [f"{name} of {money(fact.amount.strip('()'), fact.unit)}" for name, fact in
+                     zip((question.metadata["asked"], question.metadata["other"]), used)]
+            said = "Yes" if (sizes[0] > sizes[1]) == question.metadata["is_more"] else "No"
+            answer = f"{said}, {shown[0]} was {'above' if sizes[0] > sizes[1] else 'below'} {shown[1]}."
         else:
             calculation = calculate(question.kind, first.amount, used[1].amount)
             assert calculation is not None  # _ask chose figures that allow it

@@ -44,7 +44,7 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tu
         if message["role"] == "assistant":
             piece.append(tokenizer.eos_token_id)
             labels += [IGNORED, *piece[1:]]
-            is_measured = conversation.turns[turn].kind in ("figure", "absent", "compare")
+            is_measured = conversation.turns[turn].kind in ("figure", "absent", "compare", "versus")
             turns += [-1] + [turn if is_measured else -1] * (len(piece) - 1)
             turn += 1
         else:

@@ -57,7 +57,7 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
     found = {"false refusal": is_refusal, "house form": answer == gold_answer and bool(cited), "cited": bool(set(cited) & set(gold_cited))}
     if turn.kind == "figure":
         found["figure"] = _amounts(answer) == _amounts(gold_answer)
-    elif turn.kind == "compare":
+    elif turn.kind in ("compare", "versus"):
         found["lines"] = reasoning.split("\n") == gold_reasoning.split("\n")
         found["yes or no"] = answer[:2].lower() == gold_answer[:2].lower()
     else:
