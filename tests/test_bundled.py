@@ -18,8 +18,14 @@ from ragtune.models.bundled import CONTEXT_TOKENS, FILES, FOLDER, bundled_folder
 from ragtune.records import Passage
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "pretrain"))
-LINES = ("Net sales 2021: 4,210", "Net sales 2020: 3,900", "Cost of sales 2021: 2,615", "Cost of sales 2020: 2,402",
-         "Operating income 2021: 733", "Operating income 2020: 641")
+LINES = (
+    "Net sales 2021: 4,210",
+    "Net sales 2020: 3,900",
+    "Cost of sales 2021: 2,615",
+    "Cost of sales 2020: 2,402",
+    "Operating income 2021: 733",
+    "Operating income 2020: 641",
+)
 PASSAGE = Passage(1, "\n".join(LINES), "c", "ACME_2021_10K", 7, 0, 1, "Acme Foods 10-K 2021, page 7 (in millions)")
 
 
@@ -73,10 +79,18 @@ def test_decoding_gives_back_any_text(tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=False) == text
 
 
-@pytest.mark.parametrize("text", [
-    "Net sales 2021: 4,210\nNet sales 2020: (3,900)\n\n  Two  spaces, tab\tand $1,577.00 — 12.5%", "ÄÖÜ naïve 株式 🙂 ½", "",
-    "12,345,678 0.05 007 2021 120212022 FY2021Q4 (2,021)", SYSTEM, f"{SYSTEM} {SYSTEM}!", "Don't SHOUT at McDonald's",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Net sales 2021: 4,210\nNet sales 2020: (3,900)\n\n  Two  spaces, tab\tand $1,577.00 — 12.5%",
+        "ÄÖÜ naïve 株式 🙂 ½",
+        "",
+        "12,345,678 0.05 007 2021 120212022 FY2021Q4 (2,021)",
+        SYSTEM,
+        f"{SYSTEM} {SYSTEM}!",
+        "Don't SHOUT at McDonald's",
+    ],
+)
 def test_figures_case_and_spaces_survive(tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
@@ -137,7 +151,9 @@ def test_more_than_half_of_unseen_figures_are_read(model, tokenizer) -> None:
     teacher = Teacher(filings, style="house")
     teacher.random = filings.random = random.Random(77)
     drawn = [c for c in draw_prompts(teacher, STAGES[3], 60) if c.turns[0].kind == "figure"][:20]
-    right = sum(parse_completion(c.turns[0].gold)[1].rsplit(": ", 1)[1].split(" [")[0] in text
-                for c, text in zip(drawn, generate(model, tokenizer, drawn, max_new_tokens=48)))
+    right = sum(
+        parse_completion(c.turns[0].gold)[1].rsplit(": ", 1)[1].split(" [")[0] in text
+        for c, text in zip(drawn, generate(model, tokenizer, drawn, max_new_tokens=48))
+    )
     assert len(drawn) == 20
     assert right >= 10

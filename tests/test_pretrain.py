@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 SCRIPTS = Path(__file__).parent.parent / "scripts" / "pretrain"
 sys.path.insert(0, str(SCRIPTS))
 
-from conversations import REFUSALS, STAGES, STYLES, Teacher, calculate, money, value_of  # noqa: E402
+from conversations import REFUSALS, STAGES, STYLES, Teacher  # noqa: E402
 from filings import Filings, Table  # noqa: E402
+from wording import calculate, money, value_of  # noqa: E402
 
 from ragtune.answering.calculate import find_calculations  # noqa: E402
 from ragtune.answering.prompt import ANSWER, REFUSAL, SYSTEM, parse_completion, render_completion, render_prompt  # noqa: E402
@@ -49,7 +50,9 @@ def test_house_answers_are_what_ragtune_renders() -> None:
 def test_the_first_turn_is_exactly_what_serving_sends() -> None:
     for conversation in conversations(None):
         if conversation.turns:
-            assert tuple(conversation.messages(1)[:2]) == render_prompt(conversation.turns[0].question.text, conversation.passages)
+            assert tuple(conversation.messages(1)[:2]) == render_prompt(
+                conversation.turns[0].question.text, conversation.passages
+            )
             assert conversation.messages(1)[0]["content"] == SYSTEM
 
 
@@ -77,14 +80,21 @@ def test_a_refusal_is_learnt_only_where_no_passage_states_the_figure() -> None:
                 asked = str(turn.question.metadata["asked"]).lower()
                 companies = [p.title for p in conversation.passages if p.title.split(" ")[0] in turn.question.text]
                 years = [word for word in turn.question.text.replace("FY", "").replace("?", "").split() if word.isdigit()]
-                assert not companies or not any(f"{asked} {year}" in stated for year in years) or any(
-                    p.title.split(" 10-K")[0] not in turn.question.text for p in conversation.passages)
+                assert (
+                    not companies
+                    or not any(f"{asked} {year}" in stated for year in years)
+                    or any(p.title.split(" 10-K")[0] not in turn.question.text for p in conversation.passages)
+                )
     assert refusals > 30
 
 
 def test_shown_calculations_are_right_by_the_calculator() -> None:
-    found = [c for conversation in conversations("house", count=60) for turn in conversation.turns
-             for c in find_calculations(turn.completion)]
+    found = [
+        c
+        for conversation in conversations("house", count=60)
+        for turn in conversation.turns
+        for c in find_calculations(turn.completion)
+    ]
     assert len(found) > 40
     assert all(calculation.is_right for calculation in found)
 
@@ -107,11 +117,18 @@ def test_a_table_is_shown_as_retrieval_shows_it() -> None:
     assert restate_rows(table.chunk().text, table.columns) == "Heading\nNet sales 2021: 4,210\nNet sales 2020: (3,900)"
 
 
-@pytest.mark.parametrize(("amount", "unit", "label", "said"), [
-    ("4,210", "millions", "Net sales", "$4,210 million"), ("(86)", "millions", "Dividends paid", "$86 million"),
-    ("(86)", "thousands", "Operating income (loss)", "-$86 thousand"), ("3.05", "millions", "Diluted earnings per share", "$3.05"),
-    ("12.5%", "", "Effective tax rate", "12.5%"), ("(1.5)%", "", "Change", "-1.5%"), ("4,210", "", "Stores", "$4,210"),
-])
+@pytest.mark.parametrize(
+    ("amount", "unit", "label", "said"),
+    [
+        ("4,210", "millions", "Net sales", "$4,210 million"),
+        ("(86)", "millions", "Dividends paid", "$86 million"),
+        ("(86)", "thousands", "Operating income (loss)", "-$86 thousand"),
+        ("3.05", "millions", "Diluted earnings per share", "$3.05"),
+        ("12.5%", "", "Effective tax rate", "12.5%"),
+        ("(1.5)%", "", "Change", "-1.5%"),
+        ("4,210", "", "Stores", "$4,210"),
+    ],
+)
 def test_amounts_are_said_as_answers_say_them(amount: str, unit: str, label: str, said: str) -> None:
     assert money(amount, unit, label) == said
 
@@ -197,7 +214,9 @@ def test_blocked_attention_is_attention() -> None:
     from shape import attend
 
     query, key, value = torch.randn(3, 2, 4, 70, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(attend(query, key, value, block=16), F.scaled_dot_product_attention(query, key, value, is_causal=True), atol=1e-5)
+    assert torch.allclose(
+        attend(query, key, value, block=16), F.scaled_dot_product_attention(query, key, value, is_causal=True), atol=1e-5
+    )
 
 
 def test_sizes_that_4_bit_loading_gets_wrong_are_refused() -> None:

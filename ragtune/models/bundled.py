@@ -15,7 +15,8 @@ from ragtune.files import hash_file, hash_text
 
 FOLDER = "bundled_weights"
 CONTEXT_TOKENS = 2048
-FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+         "chat_template.jinja")
 SHA256 = "28935026ca6f3d75"
 """Of the digests of FILES in this order; scripts/pretrain/export.py writes it here whenever it writes the folder."""
 

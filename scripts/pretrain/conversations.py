@@ -6,12 +6,14 @@ same passages: the first turn is exactly what serving sends, the others make mor
 
 from __future__ import annotations
 
-import random
 import re
 from dataclasses import dataclass, replace
 
+import wording
 import words
 from filings import Filings, Table
+from wording import calculate, money, value_of
+
 from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt
 from ragtune.records import Hit, Message, Passage, Question
 
@@ -19,52 +21,14 @@ STYLES = {"house": 38, "rows": 36, "title": 10, "value": 6, "sentence": 6, "rest
 """Share of conversations by answer style, in percent: only 'house' is the form that ragtune tunes to."""
 KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 10, "versus": 3, "absent": 13}
 """How often a kind of question is tried, in percent; a calculation is left out where the figures do not allow it."""
-REFUSALS = {"rows": "No such row in the passages.", "title": "None of the passages.", "value": "I don't know.",
-            "sentence": "The passages do not say.", "restated": "No such row."}
+REFUSALS = {
+    "rows": "No such row in the passages.",
+    "title": "None of the passages.",
+    "value": "I don't know.",
+    "sentence": "The passages do not say.",
+    "restated": "No such row.",
+}
 _RESTATED = re.compile(r"^(?P<label>\S.*?) (?P<year>(?:19|20)\d\d): (?P<amount>\S+)$")
-
-ASK_FIGURE = (
-    "What {v} {o} {l} in {f}{u}?", "What {v} {o} {l} in {f}{u}?", "What {l} did {c} report for {f}{u}?", "In {f}, what {v} the {l} of {c}{u}?",
-    "What {w} the FY{y} {l} of {c}{u}?", "What {v} {o} {l} at the end of {f}{u}?", "As of the end of {f}, what {v} {o} {l}{u}?",
-    "What {w} the year-end FY{y} {l} of {c}{u}?", "What {w} the FY{y} {l} for {c}?", "How much {v} {l} for {c} in {y}?", "What {v} {o} {l} in FY{y}?",
-    "What is the FY{y} amount of {l} for {c}{u}?", "How much {l} did {c} report in {y}{u}?", "According to the statements, what {v} {o} FY{y} {l}?",
-    "State {o} {l} for {y}.", "{c}: what {v} {l} in {y}?", "Give the FY{y} {l} of {c}.",
-)
-ASK_GROWTH = (
-    "By what percentage did {o} {l} change from {p} to {y}?", "What was the growth rate of {o} {l} in FY{y}?",
-    "By what percentage did {o} {l} change from fiscal {p} to fiscal {y}?", "What was the growth rate of {o} {l} from FY{p} to FY{y}?",
-    "What is the FY{p} to FY{y} percentage change in {l} for {c}?", "By how many percent did {l} of {c} change in {y} compared with {p}?",
-    "What is the year-over-year change in {o} {l} from FY{p} to FY{y}, in percent?",
-)
-ASK_DIFFERENCE = (
-    "By how much did {o} {l} change from fiscal {p} to fiscal {y}?", "What was the change in {o} {l} between FY{p} and FY{y}?",
-    "How much higher or lower {v} {o} {l} in fiscal {y} than in fiscal {p}?", "What is the difference between {o} {l} in FY{y} and FY{p}?",
-)
-ASK_RATIO = (
-    "What is the FY{y} ratio of {l} to {m} of {c}?", "What was {o} ratio of {l} to {m} in {y}?", "For {c} in FY{y}, what is {l} divided by {m}?",
-    "Calculate {o} ratio of {l} to {m} for {f}.", "Calculate {o} {l} ratio ({l} divided by {m}) for FY{y}.",
-)
-ASK_MARGIN = (
-    "What was {o} {l} margin ({l} divided by {m}) in {f}?", "What is the FY{y} margin ({l} divided by {m}) of {c}?",
-    "Calculate {o} {l} as a percentage of {m} for FY{y}.", "What percentage of {m} {v} {o} {l} in {f}?",
-)
-ASK_COMPARE = (
-    "Did {o} {l} {d} in fiscal {y}?", "Did {o} {l} {d} from FY{p} to FY{y}?", "Did {o} {l} {d} in {y} compared with {p}?",
-    "{V} {o} {l} {h} in fiscal {y} than in fiscal {p}?",
-)
-ASK_VERSUS = (
-    "{V} {o} {l} {g} than its {m} in {f}?", "In {f}, {v} the {l} of {c} {g} than its {m}?", "{V} {o} {l} {g} than its {m} at the end of {f}?",
-)
-PERIODS = (
-    "fiscal {y}", "fiscal {y}", "fiscal year {y}", "FY{y}", "FY{y}", "the fiscal year {y}", "{y}", "the fiscal year ended {d}, {y}", "the year ended {d}, {y}",
-)
-DAYS = ("December 31", "December 31", "June 30", "September 30", "March 31", "January 31", "July 31", "December 28")
-_PAID_OUT = re.compile(
-    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|capital |expenditures|"
-    r"investments? in)\b|\bused (?:in|for)\b|\bpaid\b|\b(?:expenses?|costs?)\b",
-    re.IGNORECASE,
-)
-_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -146,48 +110,6 @@ def find_facts(tables: list[Table], passages: tuple[Passage, ...]) -> list[Fact]
     return [facts[0] for facts in found.values() if len({fact.amount for fact in facts}) == 1]
 
 
-def value_of(amount: str) -> float | None:
-    """Return a printed amount as a number, None for a dash."""
-    digits = amount.strip("()%").replace(",", "").rstrip(")%")
-    if not re.fullmatch(r"\d+(?:\.\d+)?", digits):
-        return None
-    return -float(digits) if amount.startswith("(") else float(digits)
-
-
-def money(amount: str, unit: str, label: str = "") -> str:
-    """Return an amount as an answer says it: ``$4,210 million``, ``-$310 million``, ``12.5%``, ``$3.21``.
-
-    What is paid out (``Dividends paid 2021: (86)``) is positive, as people ask for it.
-    """
-    bare = amount.strip("(-)%").rstrip(")%")
-    is_negative = amount[0] in "(-" and not (_PAID_OUT.search(label) and not _SIGNED.search(label))
-    sign = "-" if is_negative else ""
-    if "%" in amount:
-        return f"{sign}{bare}%"
-    scale = f" {unit[:-1]}" if unit and "." not in bare else ""
-    return f"{sign}${bare}{scale}"
-
-
-def calculate(kind: str, first: str, second: str) -> tuple[str, str] | None:
-    """Return (expression with its result, result) of a one-step calculation, None where it cannot be done."""
-    a, b = value_of(first), value_of(second)
-    if a is None or b is None or a * b <= 0 or ("%" in first) != ("%" in second):
-        return None
-    left, right = first.strip("()%").rstrip(")%"), second.strip("()%").rstrip(")%")
-    x, y = abs(a), abs(b)
-    if kind == "growth":
-        if not 0.02 < x / y < 50:
-            return None
-        result = f"{(x / y - 1) * 100:.1f}%"
-        return f"{left} / {right} - 1 = {result}", result
-    if kind in ("ratio", "margin"):
-        result = f"{x / y:.2f}" if kind == "ratio" else f"{x / y * 100:.1f}%"
-        return (f"{left} / {right} = {result}", result) if 0.01 <= x / y < 1000 else None
-    places = 2 if "." in left + right else 0
-    result = f"{x - y:,.{places}f}"
-    return f"{left} - {right} = {result}", result
-
-
 class Teacher:
     """Makes conversations about drawn tables."""
 
@@ -218,7 +140,14 @@ class Teacher:
             question = self._answered(question, used)
             shown = tuple(dict.fromkeys(fact.passage for fact in used))
             gold = render_completion(question, shown)
-            turns.append(Turn(question, question.kind, gold if style == "house" else self._other(style, question, kind, used, tables), gold))
+            turns.append(
+                Turn(
+                    question,
+                    question.kind,
+                    gold if style == "house" else self._other(style, question, kind, used, tables),
+                    gold,
+                )
+            )
         return Conversation(passages, tuple(turns), style)
 
     def _tables(self, stage: Stage) -> list[Table]:
@@ -252,7 +181,11 @@ class Teacher:
         draw, label = self.random, fact.label
         labels = {other.label.lower() for other in facts if other.company == fact.company}
         names = [name for name in words.ALSO_CALLED.get(label.lower(), ()) if name.lower() not in labels]
-        others = {key for key, value in words.ALSO_CALLED.items() if key in labels and key != label.lower() and set(value) & set(names)}
+        others = {
+            key
+            for key, value in words.ALSO_CALLED.items()
+            if key in labels and key != label.lower() and set(value) & set(names)
+        }
         if names and not others and draw.random() < 0.4:
             return draw.choice(names)
         if draw.random() < 0.1 or sum(letter.isupper() for letter in label.split(" ")[0]) > 1:
@@ -269,15 +202,24 @@ class Teacher:
         head = re.split(r" (?:of|to|on|from|for|before|at|by) |, net|, less|\(", asked)[0].strip()
         is_plural = head.endswith("s") and not head.endswith("ss")
         text = draw.choice(templates).format(
-            c=company, o=company + ("'" if company.endswith("s") else "'s"), l=asked, y=fact.year, v="were" if is_plural else "was",
-            w="are" if is_plural else "is", V="Were" if is_plural else "Was", d="increase" if is_more else "decrease",
-            h="higher" if is_more else "lower", f=draw.choice(PERIODS).format(y=fact.year, d=draw.choice(DAYS)), g="greater" if is_more else "smaller",
-            u=f" (in USD {fact.unit or 'millions'})" if draw.random() < 0.2 else "", **more,
+            c=company,
+            o=company + ("'" if company.endswith("s") else "'s"),
+            l=asked,
+            y=fact.year,
+            v="were" if is_plural else "was",
+            w="are" if is_plural else "is",
+            V="Were" if is_plural else "Was",
+            d="increase" if is_more else "decrease",
+            h="higher" if is_more else "lower",
+            f=draw.choice(wording.PERIODS).format(y=fact.year, d=draw.choice(wording.DAYS)),
+            g="greater" if is_more else "smaller",
+            u=f" (in USD {fact.unit or 'millions'})" if draw.random() < 0.2 else "",
+            **more,
         )
         return Question("", text, kind=kind, metadata={"asked": asked, "is_more": is_more, "other": more.get("m", "")})
 
     def _ask(self, kind: str, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
-        """Return a question of a kind with the figures that answer it (none where it is unanswerable), None if impossible."""
+        """Return a question of a kind and the figures that answer it (none if it is unanswerable), None if impossible."""
         draw = self.random
         if kind == "absent":
             return self._ask_absent(facts, tables)
@@ -285,24 +227,34 @@ class Teacher:
             return None
         fact = draw.choice(facts)
         if kind == "figure":
-            return self._question(kind, ASK_FIGURE, fact, facts), [fact]
+            return self._question(kind, wording.ASK_FIGURE, fact, facts), [fact]
         if kind in ("ratio", "versus"):
             kind = draw.choice(("ratio", "ratio", "margin")) if kind == "ratio" else kind
-            seconds = [f for f in facts if f.company == fact.company and f.year == fact.year and f.label != fact.label and f.unit == fact.unit]
+            seconds = [
+                f
+                for f in facts
+                if f.company == fact.company and f.year == fact.year and f.label != fact.label and f.unit == fact.unit
+            ]
             second = draw.choice(seconds) if seconds else None
             if second is None or calculate("difference" if kind == "versus" else kind, fact.amount, second.amount) is None:
                 return None
             if kind == "versus" and fact.amount == second.amount:
                 return None
-            templates = {"ratio": ASK_RATIO, "margin": ASK_MARGIN, "versus": ASK_VERSUS}[kind]
+            templates = {"ratio": wording.ASK_RATIO, "margin": wording.ASK_MARGIN, "versus": wording.ASK_VERSUS}[kind]
             return self._question(kind, templates, fact, facts, m=self._asked_label(second, facts)), [fact, second]
-        seconds = [f for f in facts if (f.company, f.label, f.unit) == (fact.company, fact.label, fact.unit) and int(f.year) < int(fact.year)]
+        seconds = [
+            f
+            for f in facts
+            if (f.company, f.label, f.unit) == (fact.company, fact.label, fact.unit) and int(f.year) < int(fact.year)
+        ]
         if not seconds:
             return None
         second = max(seconds, key=lambda f: int(f.year)) if draw.random() < 0.7 else draw.choice(seconds)
         if calculate("growth", fact.amount, second.amount) is None or fact.amount == second.amount:
             return None
-        templates = {"growth": ASK_GROWTH, "difference": ASK_DIFFERENCE, "compare": ASK_COMPARE}[kind]
+        templates = {"growth": wording.ASK_GROWTH, "difference": wording.ASK_DIFFERENCE, "compare": wording.ASK_COMPARE}[
+            kind
+        ]
         return self._question(kind, templates, fact, facts, p=second.year), [fact, second]
 
     def _ask_absent(self, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
@@ -313,7 +265,10 @@ class Teacher:
             same = [other for other in facts if other.company == fact.company]
             part = draw.choice(("label", "label", "year", "company"))
         else:
-            company, year = (draw.choice(tables).company if tables and draw.random() < 0.6 else self.filings.company()), str(draw.randint(1994, 2030))
+            company, year = (
+                (draw.choice(tables).company if tables and draw.random() < 0.6 else self.filings.company()),
+                str(draw.randint(1994, 2030)),
+            )
             fact, same, part = Fact(company, "", year, "0", "", Passage(0, "", "", "", 0, 0, 0), ""), [], "label"
             same = [other for other in facts if other.company == company]
         if part == "label":
@@ -330,9 +285,12 @@ class Teacher:
             return None
         if any(fact.year in table.columns and not table.rows for table in tables):
             return None
-        template, extra = ASK_FIGURE, {}
+        template, extra = wording.ASK_FIGURE, {}
         if draw.random() < 0.25:
-            template, extra = draw.choice((ASK_GROWTH, ASK_DIFFERENCE, ASK_COMPARE)), {"p": str(int(fact.year) - 1)}
+            template, extra = (
+                draw.choice((wording.ASK_GROWTH, wording.ASK_DIFFERENCE, wording.ASK_COMPARE)),
+                {"p": str(int(fact.year) - 1)},
+            )
         return self._question("absent", template, fact, facts, **extra), []
 
     def _answered(self, question: Question, used: list[Fact]) -> Question:
@@ -349,8 +307,10 @@ class Teacher:
             answer = f"{said}, {question.metadata['asked']} {'rose' if new > old else 'fell'} from {sizes[1]} to {sizes[0]}."
         elif question.kind == "versus":
             sizes = [abs(value_of(fact.amount) or 0.0) for fact in used]
-            shown = [f"{name} of {money(fact.amount.strip('()'), fact.unit)}" for name, fact in
-                     zip((question.metadata["asked"], question.metadata["other"]), used)]
+            shown = [
+                f"{name} of {money(fact.amount.strip('()'), fact.unit)}"
+                for name, fact in zip((question.metadata["asked"], question.metadata["other"]), used)
+            ]
             said = "Yes" if (sizes[0] > sizes[1]) == question.metadata["is_more"] else "No"
             answer = f"{said}, {shown[0]} was {'above' if sizes[0] > sizes[1] else 'below'} {shown[1]}."
         else:
@@ -358,7 +318,9 @@ class Teacher:
             assert calculation is not None  # _ask chose figures that allow it
             lines.append(calculation[0])
             is_percent = question.kind == "difference" and "%" in first.amount
-            answer = money(calculation[1] + "%" * is_percent, first.unit) if question.kind == "difference" else calculation[1]
+            answer = (
+                money(calculation[1] + "%" * is_percent, first.unit) if question.kind == "difference" else calculation[1]
+            )
         return replace(question, answer=answer, justification="\n".join(lines))
 
     def _other(self, style: str, question: Question, kind: str, used: list[Fact], tables: list[Table]) -> str:
@@ -369,7 +331,9 @@ class Teacher:
         if style == "rows":
             return "\n".join(f"[{passage.number}] {label} {_row(passage, label)}" for passage, label in labels)
         if style == "title":
-            return "\n".join(f"[{passage.number}] {passage.title}" for passage in dict.fromkeys(fact.passage for fact in used))
+            return "\n".join(
+                f"[{passage.number}] {passage.title}" for passage in dict.fromkeys(fact.passage for fact in used)
+            )
         if style == "value":
             return "; ".join(fact.amount for fact in used)
         if style == "restated":
@@ -384,8 +348,10 @@ def _plain(label: str) -> str:
 
 
 def _row(passage: Passage, label: str) -> str:
-    """Return all years of a row of a passage: ``2021: 4,210, 2020: 3,900``. """
-    found = [line[len(label) + 1 :] for line in passage.text.split("\n") if (m := _RESTATED.match(line)) and m["label"] == label]
+    """Return all years of a row of a passage: ``2021: 4,210, 2020: 3,900``."""
+    found = [
+        line[len(label) + 1 :] for line in passage.text.split("\n") if (m := _RESTATED.match(line)) and m["label"] == label
+    ]
     return ", ".join(dict.fromkeys(found))
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ragtune.models import bundled
-from ragtune.models.bundled import hash_folder
 from shape import Reader, Shape, to_llama
 from tokenizer import save_tokenizer
+
+from ragtune.models import bundled
+from ragtune.models.bundled import hash_folder
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -31,14 +32,24 @@ def export(checkpoint: Path, tokenizer_folder: Path, folder: Path) -> None:
 
     model, state = load_reader(checkpoint)
     llama = to_llama(model).bfloat16()
-    llama.generation_config = GenerationConfig(do_sample=False, max_new_tokens=96, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    llama.generation_config = GenerationConfig(
+        do_sample=False, max_new_tokens=96, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    )
     folder.mkdir(parents=True, exist_ok=True)
     llama.save_pretrained(folder)
     save_tokenizer(AutoTokenizer.from_pretrained(tokenizer_folder), folder)
     if folder.resolve() == (Path(bundled.__file__).parent / bundled.FOLDER).resolve():
         _pin(hash_folder(folder))
-    print(json.dumps({"step": state["step"], "tokens": state["tokens"], "minutes": round(state["elapsed_s"] / 60, 1),
-                      "parameters": llama.num_parameters()}))
+    print(
+        json.dumps(
+            {
+                "step": state["step"],
+                "tokens": state["tokens"],
+                "minutes": round(state["elapsed_s"] / 60, 1),
+                "parameters": llama.num_parameters(),
+            }
+        )
+    )
 
 
 def _pin(digest: str) -> None:

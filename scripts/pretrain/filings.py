@@ -1,4 +1,4 @@
-"""Where passages come from: fictitious statements, and the real statements of training companies (read, never stored here)."""
+"""Where passages come from: fictitious statements, and real ones of training companies (read, never stored here)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import words
+
 from ragtune.documents.statements import Head, parse_columns, parse_row
 from ragtune.records import Chunk
 
@@ -38,7 +39,12 @@ class Table:
     def chunk(self) -> Chunk:
         """Return the table as the chunker would store it: raw lines, the columns' years in the metadata."""
         text = "\n".join(f"{label} {' '.join(amounts)}".strip() for label, amounts in self.lines)
-        metadata = {"company": self.company, "form": "10-K", "fiscal_year": self.fiscal_year, "columns": "|".join(self.columns)}
+        metadata = {
+            "company": self.company,
+            "form": "10-K",
+            "fiscal_year": self.fiscal_year,
+            "columns": "|".join(self.columns),
+        }
         name = f"{re.sub('[^A-Z0-9]', '', self.company.upper())}_{self.fiscal_year}_10K"
         return Chunk(name, name, name, text, self.page, self.page, 0, len(text), {**metadata, "unit": self.unit})
 
@@ -148,7 +154,9 @@ class Filings:
             return draw.choice(self.real_labels)
         if kind < 0.8:
             segment, measure = draw.choice(words.SEGMENTS), draw.choice(words.MEASURES)
-            return draw.choice((f"{segment} {measure}", f"{measure.capitalize()} - {segment}", segment, f"Total {segment} {measure}"))
+            return draw.choice(
+                (f"{segment} {measure}", f"{measure.capitalize()} - {segment}", segment, f"Total {segment} {measure}")
+            )
         parts = [draw.choice(words.WORDS) for _ in range(draw.randint(1, most_words))]
         if len(parts) >= 4 and draw.random() < 0.5:
             parts.insert(2, draw.choice(("of", "and", "from", "in", "to", "on")))
@@ -163,8 +171,15 @@ class Filings:
         items = [draw.choice(words.STATEMENTS[draw.choice(("income", "balance", "cash"))]).lower() for _ in range(2)]
         places = [draw.choice(words.SEGMENTS) for _ in range(2)]
         return draw.choice(words.PROSE).format(
-            A=items[0].capitalize(), a=items[0], b=items[1], S=places[0], T=places[1], C=company,
-            p=draw.randint(1, 60), y=draw.randint(2009, 2026), n=draw.randint(1, 22),
+            A=items[0].capitalize(),
+            a=items[0],
+            b=items[1],
+            S=places[0],
+            T=places[1],
+            C=company,
+            p=draw.randint(1, 60),
+            y=draw.randint(2009, 2026),
+            n=draw.randint(1, 22),
         )
 
     def fictitious(self, row_count: int, column_count: int, most_words: int, company: str = "", last_year: int = 0) -> Table:
@@ -212,7 +227,9 @@ class Filings:
         size = draw.choice(("large", "large", "small"))
         renewed = [(text, self._renumbered(amounts, size)) for text, amounts in lines]
         columns = tuple(str(int(year) + shift) for year in table.columns)
-        return Table(company or self.company(), last + shift, table.page, table.unit or draw.choice(UNITS), columns, tuple(renewed))
+        return Table(
+            company or self.company(), last + shift, table.page, table.unit or draw.choice(UNITS), columns, tuple(renewed)
+        )
 
     def _renumbered(self, amounts: tuple[str, ...], size: str) -> tuple[str, ...]:
         """Return new amounts of the same kind, brackets and dashes kept where they stand."""

@@ -33,7 +33,8 @@ IGNORED = -100
 def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], list[int]]:
     """Return (ids, labels, turn of each label); only answers and their end token are labelled.
 
-    The turn is -1 outside the answers, and in calculations, whose results the model is not held to (a calculator redoes them).
+    The turn is -1 outside the answers, and in calculations: the model is not held to their results,
+    which a calculator works out again.
     The ids are those of the chat template (tests compare them).
     """
     raw = tokenizer.backend_tokenizer
@@ -54,7 +55,9 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tu
     return ids, labels, turns
 
 
-def make_batch(teacher: Teacher, stage: Stage, rows: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor, Tensor]:
+def make_batch(
+    teacher: Teacher, stage: Stage, rows: int, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids, labels and turn numbers, each of shape (rows, stage.tokens + 1)."""
     batch: list[tuple[list[int], list[int], list[int]]] = []
     while len(batch) < rows:
@@ -63,9 +66,13 @@ def make_batch(teacher: Teacher, stage: Stage, rows: int, tokenizer: PreTrainedT
         if labelled < min(40, stage.tokens // 12):
             continue
         spare = stage.tokens + 1 - len(ids)
-        batch.append((
-            (ids + [0] * spare)[: stage.tokens + 1], (labels + [IGNORED] * spare)[: stage.tokens + 1], (turns + [-1] * spare)[: stage.tokens + 1]
-        ))
+        batch.append(
+            (
+                (ids + [0] * spare)[: stage.tokens + 1],
+                (labels + [IGNORED] * spare)[: stage.tokens + 1],
+                (turns + [-1] * spare)[: stage.tokens + 1],
+            )
+        )
     ids_, labels_, turns_ = (torch.tensor(column) for column in zip(*batch))
     return ids_, labels_, turns_
 
@@ -124,16 +131,30 @@ class Training:
         self.master.load_state_dict(state["weights"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"]):
             optimiser.load_state_dict(saved)
-        self.step, self.tokens, self.elapsed_s, self.stage = state["step"], state["tokens"], state["elapsed_s"], state["stage"]
+        self.step, self.tokens, self.elapsed_s, self.stage = (
+            state["step"],
+            state["tokens"],
+            state["elapsed_s"],
+            state["stage"],
+        )
         self.log = json.loads(state["log"])
 
     def save(self) -> None:
         """Write the checkpoint in one move."""
         partial = self.options.checkpoint.with_suffix(".partial")
-        torch.save({
-            "weights": self.master.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers], "step": self.step,
-            "tokens": self.tokens, "elapsed_s": self.elapsed_s, "stage": self.stage, "log": json.dumps(self.log), "shape": asdict(self.master.shape),
-        }, partial)
+        torch.save(
+            {
+                "weights": self.master.state_dict(),
+                "optimisers": [o.state_dict() for o in self.optimisers],
+                "step": self.step,
+                "tokens": self.tokens,
+                "elapsed_s": self.elapsed_s,
+                "stage": self.stage,
+                "log": json.dumps(self.log),
+                "shape": asdict(self.master.shape),
+            },
+            partial,
+        )
         os.replace(partial, self.options.checkpoint)
 
     def rate(self) -> float:
@@ -191,13 +212,21 @@ class Training:
     def advance(self) -> None:
         """Log, go to the next stage when this one is learnt or its time is over, and save."""
         share, exact = self.elapsed_s / (self.options.minutes * 60), self.share_exact()
-        self.log.append({
-            "minutes": round(self.elapsed_s / 60, 2), "step": self.step, "tokens": self.tokens, "stage": self.stage,
-            "loss": round(sum(self.losses) / len(self.losses), 4), "exact": round(exact, 3),
-        })
+        self.log.append(
+            {
+                "minutes": round(self.elapsed_s / 60, 2),
+                "step": self.step,
+                "tokens": self.tokens,
+                "stage": self.stage,
+                "loss": round(sum(self.losses) / len(self.losses), 4),
+                "exact": round(exact, 3),
+            }
+        )
         print(json.dumps(self.log[-1]), flush=True)
         latest = (0.12, 0.22, 0.36, 0.5, 0.66)
-        if self.stage < len(STAGES) - 1 and (len(self.exact) >= 30 and exact > self.options.promote or share > latest[self.stage]):
+        if self.stage < len(STAGES) - 1 and (
+            (len(self.exact) >= 30 and exact > self.options.promote) or share > latest[self.stage]
+        ):
             self.stage += 1
             self.exact.clear()
         self.save()
@@ -232,14 +261,18 @@ def _process(rank: int, options: argparse.Namespace) -> None:
     if options.processes > 1:
         import torch.distributed as distributed
 
-        distributed.init_process_group("gloo", init_method=f"file://{options.work}/rendezvous.{os.getppid()}", world_size=options.processes, rank=rank)
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{options.work}/rendezvous.{os.getppid()}", world_size=options.processes, rank=rank
+        )
     Training(options, rank).run()
 
 
 def main() -> None:
     """Read the options and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder with tokenizer/ and tables.jsonl; checkpoints go there")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder with tokenizer/ and tables.jsonl; checkpoints go there"
+    )
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--cooldown", type=float, default=0.35, help="share of the time over which the learning rate falls")

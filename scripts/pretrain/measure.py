@@ -18,6 +18,7 @@ from typing import Any
 
 from conversations import STAGES, Conversation, Stage, Teacher
 from filings import HELD_OUT, Filings, Table, load_tables
+
 from ragtune.answering.prompt import parse_completion, render_prompt
 
 SEED = 20_000_003
@@ -53,8 +54,17 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
     answer, reasoning, cited, is_refusal = parse_completion(completion)
     gold_answer, gold_reasoning, gold_cited, _ = parse_completion(turn.gold)
     if not turn.question.is_answerable:
-        return {"refused": is_refusal or "I don't know" in completion or "No such row" in completion or "None of the" in completion}
-    found = {"false refusal": is_refusal, "house form": answer == gold_answer and bool(cited), "cited": bool(set(cited) & set(gold_cited))}
+        return {
+            "refused": is_refusal
+            or "I don't know" in completion
+            or "No such row" in completion
+            or "None of the" in completion
+        }
+    found = {
+        "false refusal": is_refusal,
+        "house form": answer == gold_answer and bool(cited),
+        "cited": bool(set(cited) & set(gold_cited)),
+    }
     if turn.kind == "figure":
         found["figure"] = _amounts(answer) == _amounts(gold_answer)
     elif turn.kind in ("compare", "versus"):
@@ -69,19 +79,27 @@ def _amounts(text: str) -> list[str]:
     return re.findall(r"\d[\d,.]*\d|\d", text)
 
 
-def generate(model: Any, tokenizer: Any, conversations: list[Conversation], batch: int = 16, max_new_tokens: int = 96) -> list[str]:
+def generate(
+    model: Any, tokenizer: Any, conversations: list[Conversation], batch: int = 16, max_new_tokens: int = 96
+) -> list[str]:
     """Return greedy completions, prompts of like length together."""
     import torch
 
-    prompts = [tokenizer.apply_chat_template(list(render_prompt(c.turns[0].question.text, c.passages)), tokenize=False,
-                                             add_generation_prompt=True) for c in conversations]
+    prompts = [
+        tokenizer.apply_chat_template(
+            list(render_prompt(c.turns[0].question.text, c.passages)), tokenize=False, add_generation_prompt=True
+        )
+        for c in conversations
+    ]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     written = [""] * len(prompts)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         inputs = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.no_grad():
-            output = model.generate(**{k: inputs[k] for k in ("input_ids", "attention_mask")}, max_new_tokens=max_new_tokens, do_sample=False)
+            output = model.generate(
+                **{k: inputs[k] for k in ("input_ids", "attention_mask")}, max_new_tokens=max_new_tokens, do_sample=False
+            )
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(chosen, texts):
             written[i] = text
@@ -98,7 +116,9 @@ def measure(model: Any, tokenizer: Any, conversations: list[Conversation], show:
             counts[name if name in ("false refusal", "cited", "house form") else f"{kind}: {name}"].append(right)
     for conversation, completion in list(zip(conversations, completions))[:show]:
         print(conversation.turns[0].question.text, "|", repr(completion), "| gold", repr(conversation.turns[0].gold))
-    return {name: f"{sum(rights)}/{len(rights)} = {sum(rights) / len(rights):.2f}" for name, rights in sorted(counts.items())}
+    return {
+        name: f"{sum(rights)}/{len(rights)} = {sum(rights) / len(rights):.2f}" for name, rights in sorted(counts.items())
+    }
 
 
 def main() -> None:
@@ -127,8 +147,17 @@ def main() -> None:
             teacher = Teacher(filings, style="house")
             teacher.random = filings.random = random.Random(SEED + number)
             conversations = list(draw_prompts(teacher, STAGES[number], options.count))
-            print(json.dumps({"set": name, "rows": STAGES[number].rows, "passages": STAGES[number].passages,
-                              **measure(model, tokenizer, conversations, options.show)}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "set": name,
+                        "rows": STAGES[number].rows,
+                        "passages": STAGES[number].passages,
+                        **measure(model, tokenizer, conversations, options.show),
+                    }
+                ),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def main() -> None:
     teacher = Teacher(filings)
     texts = [filings.company() for _ in range(400)]
     for conversation in (teacher.conversation(STAGES[3], 8) for _ in range(4000)):
-        names = {passage.title.split(" 10-K")[0] for passage in conversation.passages}  # invented: they need no tokens of their own
+        names = {
+            passage.title.split(" 10-K")[0] for passage in conversation.passages
+        }  # invented: they need no tokens of their own
         for message in conversation.messages()[1:]:
             texts.append(reduce(lambda text, name: text.replace(name, ""), names, message["content"]))
     texts += [f"{label}\n {label[0].lower()}{label[1:]}" for label in filings.real_labels for _ in range(2)]

@@ -142,7 +142,16 @@ def share_embeddings(model: Reader, tokens: list[str], seed: int = 0, own: float
 
 
 @torch.no_grad()
-def initialise(model: Reader, seed: int = 0, shared: float = 0.7, mixed: float = 0.3, match: float = 3.5, later: float = 2.5, copy: float = 6.0, fast: int = 10) -> None:
+def initialise(
+    model: Reader,
+    seed: int = 0,
+    shared: float = 0.7,
+    mixed: float = 0.3,
+    match: float = 3.5,
+    later: float = 2.5,
+    copy: float = 6.0,
+    fast: int = 10,
+) -> None:
     """Set the heads so that they begin as a copying circuit (mimetic initialisation).
 
     Layer 0: heads look one, two and three tokens back, and each writes what it saw into a subspace of its own. Layer 1:
@@ -165,7 +174,9 @@ def initialise(model: Reader, seed: int = 0, shared: float = 0.7, mixed: float =
     amplitude = (14 * math.sqrt(size) / (d / 2) * energy).sqrt()
     basis = orthogonal()
     basis -= basis @ constant[:, None] * constant  # else what all tokens share would make every head look nearby
-    content, *seen_back = (basis[part * size : (part + 1) * size] for part in range(d // size))  # content, 1 back, 2 back, ...
+    content, *seen_back = (
+        basis[part * size : (part + 1) * size] for part in range(d // size)
+    )  # content, 1 back, 2 back, ...
     for depth, layer in enumerate(model.layers):
         values = orthogonal()
         for head in range(heads):
@@ -175,7 +186,10 @@ def initialise(model: Reader, seed: int = 0, shared: float = 0.7, mixed: float =
             output = mixed * value.T
             if depth == 0 and head < len(seen_back):
                 offset = head + 1
-                query = torch.cat([amplitude * torch.cos(offset * theta), -amplitude * torch.sin(offset * theta)])[:, None] * constant
+                query = (
+                    torch.cat([amplitude * torch.cos(offset * theta), -amplitude * torch.sin(offset * theta)])[:, None]
+                    * constant
+                )
                 key = torch.cat([amplitude, torch.zeros(size // 2)])[:, None] * constant
                 value, output = content, 3.0 * seen_back[head].T
             elif depth == 1 and head < len(seen_back):
@@ -185,7 +199,9 @@ def initialise(model: Reader, seed: int = 0, shared: float = 0.7, mixed: float =
                 query, key, output = asked * strength, seen_back[head] * strength, copy * value.T
             noise = 0.05 / math.sqrt(d)
             layer.qkv.weight[rows] = query + noise * torch.randn(size, d, generator=generator)
-            layer.qkv.weight[d + head * size : d + (head + 1) * size] = key + noise * torch.randn(size, d, generator=generator)
+            layer.qkv.weight[d + head * size : d + (head + 1) * size] = key + noise * torch.randn(
+                size, d, generator=generator
+            )
             layer.qkv.weight[2 * d + head * size : 2 * d + (head + 1) * size] = value
             layer.out.weight[:, rows] = output * (1.41 * norm / math.sqrt(d))
         layer.down.weight.mul_(norm / math.sqrt(d) * 2)
@@ -199,21 +215,41 @@ def to_llama(model: Reader) -> LlamaForCausalLM:
     shape = model.shape
     llama = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=shape.vocabulary, hidden_size=shape.hidden, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads, head_dim=shape.head, intermediate_size=shape.inner, max_position_embeddings=shape.positions,
-            tie_word_embeddings=True, rms_norm_eps=EPSILON, rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-            pad_token_id=0, bos_token_id=1, eos_token_id=2,
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.hidden,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            head_dim=shape.head,
+            intermediate_size=shape.inner,
+            max_position_embeddings=shape.positions,
+            tie_word_embeddings=True,
+            rms_norm_eps=EPSILON,
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
         )
     )
-    weights = {"model.embed_tokens.weight": model.embedding.weight, "model.norm.weight": model.norm.weight, "lm_head.weight": model.embedding.weight}
+    weights = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+        "lm_head.weight": model.embedding.weight,
+    }
     for depth, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
         query, key, value = layer.qkv.weight.chunk(3, 0)
         gate, up = layer.gate_up.weight.chunk(2, 0)
         parts = {
-            "self_attn.q_proj": query, "self_attn.k_proj": key, "self_attn.v_proj": value, "self_attn.o_proj": layer.out.weight,
-            "mlp.gate_proj": gate, "mlp.up_proj": up, "mlp.down_proj": layer.down.weight,
-            "input_layernorm": layer.attention_norm.weight, "post_attention_layernorm": layer.inner_norm.weight,
+            "self_attn.q_proj": query,
+            "self_attn.k_proj": key,
+            "self_attn.v_proj": value,
+            "self_attn.o_proj": layer.out.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": layer.down.weight,
+            "input_layernorm": layer.attention_norm.weight,
+            "post_attention_layernorm": layer.inner_norm.weight,
         }
         weights |= {f"model.layers.{depth}.{name}.weight": weight for name, weight in parts.items()}
     llama.load_state_dict({name: weight.detach().float() for name, weight in weights.items()})

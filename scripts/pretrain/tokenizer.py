@@ -50,7 +50,10 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     special = [PAD, BEGIN, END, *ROLES]
     trainer = trainers.BpeTrainer(
-        vocab_size=SIZE - len(numbers) - 1, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=SIZE - len(numbers) - 1,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator((_without_digits(text) for text in texts), trainer)
     written = json.loads(tokenizer.to_str())
@@ -63,8 +66,14 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer.from_str(json.dumps(written))
     tokenizer.add_tokens([AddedToken(SYSTEM, normalized=False)])  # the constant system message costs one token
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END, additional_special_tokens=list(ROLES),
-        clean_up_tokenization_spaces=False, model_max_length=2048, padding_side="left",
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BEGIN,
+        eos_token=END,
+        additional_special_tokens=list(ROLES),
+        clean_up_tokenization_spaces=False,
+        model_max_length=2048,
+        padding_side="left",
     )
     fast.chat_template = TEMPLATE
     return fast
