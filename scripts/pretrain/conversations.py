@@ -74,8 +74,9 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Stage:
-    """How hard the passages are: how many tokens a row of training, passages, rows and columns."""
+    """How hard the passages are. ``until`` is the share of the time after which the next stage begins at the latest."""
 
+    until: float
     tokens: int
     batch: int
     passages: tuple[int, int]
@@ -87,12 +88,12 @@ class Stage:
 
 
 STAGES = (
-    Stage(160, 12, (1, 1), (2, 4), (1, 2), 2, 0.0, figures_only=True),
-    Stage(192, 10, (1, 1), (2, 4), (1, 2), 2, 0.0),
-    Stage(256, 8, (1, 2), (2, 5), (1, 3), 3, 0.0),
-    Stage(384, 6, (1, 2), (3, 8), (1, 3), 5, 0.4),
-    Stage(640, 4, (1, 3), (4, 11), (2, 3), 5, 0.5),
-    Stage(1152, 3, (1, 4), (5, 14), (2, 3), 5, 0.6),
+    Stage(0.12, 160, 12, (1, 1), (2, 4), (1, 2), 2, 0.0, figures_only=True),
+    Stage(0.22, 192, 10, (1, 1), (2, 4), (1, 2), 2, 0.0),
+    Stage(0.36, 256, 8, (1, 2), (2, 5), (1, 3), 3, 0.0),
+    Stage(0.60, 384, 6, (1, 2), (3, 8), (1, 3), 5, 0.4),
+    Stage(0.76, 640, 4, (1, 3), (4, 11), (2, 3), 5, 0.5),
+    Stage(1.00, 1152, 3, (1, 4), (5, 14), (2, 3), 5, 0.6),
 )
 """The curriculum, easiest first."""
 

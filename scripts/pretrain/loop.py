@@ -223,10 +223,8 @@ class Training:
             }
         )
         print(json.dumps(self.log[-1]), flush=True)
-        latest = (0.12, 0.22, 0.36, 0.5, 0.66)
-        if self.stage < len(STAGES) - 1 and (
-            (len(self.exact) >= 30 and exact > self.options.promote) or share > latest[self.stage]
-        ):
+        is_learnt = len(self.exact) >= 30 and exact > self.options.promote
+        if self.stage < len(STAGES) - 1 and (is_learnt or share > STAGES[self.stage].until):
             self.stage += 1
             self.exact.clear()
         self.save()
