@@ -195,7 +195,9 @@ class Teacher:
 
     def _question(self, kind: str, templates: tuple[str, ...], fact: Fact, facts: list[Fact], **more: str) -> Question:
         draw, company = self.random, fact.company
-        if draw.random() < 0.15:
+        if " " not in company and draw.random() < 0.4:  # titles are often shorter than the name in the question
+            company += draw.choice([ending for ending in words.ENDINGS if ending])
+        elif draw.random() < 0.15:
             company += draw.choice((", Inc.", " Inc.", " Company"))
         elif draw.random() < 0.1:
             company = company.split(" ")[0]

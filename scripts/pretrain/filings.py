@@ -116,7 +116,7 @@ class Filings:
         name = "".join(draw.choice(words.SYLLABLES) for _ in range(draw.randint(2, 3))).capitalize()
         if draw.random() < 0.15:
             name += " " + "".join(draw.choice(words.SYLLABLES) for _ in range(2)).capitalize()
-        return name + draw.choice(words.ENDINGS)
+        return name + (draw.choice(words.ENDINGS) if draw.random() < 0.75 else "")
 
     def amount(self, style: str) -> str:
         """Return an amount as printed; ``style`` is 'large', 'small', 'share' or 'percent'."""
