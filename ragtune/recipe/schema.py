@@ -99,7 +99,7 @@ class Training(Section):
     r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: int = Field(32, ge=1, description="LoRA scale: the update is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
-    lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    lr: float | None = Field(None, gt=0, description="Peak learning rate; null: 0.001 below 50M parameters, else 0.0002.")
     epochs: float = Field(2.0, gt=0, description="Passes over the training rows.")
     max_steps: int = Field(-1, ge=-1, description="Optimizer steps; -1 takes epochs.")
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass.")

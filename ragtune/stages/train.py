@@ -230,7 +230,7 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | --- | --- |
 | rows | {summary.rows} for tuning, {summary.test_rows} for the test loss (dataset {facts['dataset_hash']}) |
 | index, prompt | {facts['index_id'] or 'none'}, {facts['prompt_hash']} |
-| steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {training['lr']} |
+| steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {training['lr'] or 'by size'} |
 | LoRA | rank {training['r']}, alpha {training['alpha']}, {summary.trainable_parameters:,} trainable parameters |
 | training loss | {summary.loss_first:.3f} to {summary.loss_last:.3f} |
 | test loss | {evals} |

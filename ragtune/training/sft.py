@@ -66,7 +66,9 @@ def fit_sft(
         test_rows = sorted(encode_examples(test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
         checkpoints = folder / "checkpoints"
         last = find_checkpoint(checkpoints)
-        arguments = build_arguments(training, checkpoints, len(rows), len(test_rows), model.device.type, last is not None)
+        arguments = build_arguments(
+            training, checkpoints, len(rows), len(test_rows), model.device.type, count_parameters(model), last is not None
+        )
         follower = _build_follower(folder / "metrics.jsonl", count_steps(training, len(rows)), progress)
         trainer = _build_trainer(
             model, arguments, rows, test_rows, chat.tokenizer, method.build_peft(training), [follower, *callbacks]
@@ -81,6 +83,11 @@ def fit_sft(
         metrics=tuple(_curve(trainer.state.log_history)),
         resumed_from_step=int(last.name.rpartition("-")[2]) if last else 0,
     )
+
+
+def count_parameters(model: Any) -> int:
+    """Return how many weights the model has; a 4-bit matrix packs two into a byte."""
+    return sum(p.numel() * (2 if p.dtype.itemsize == 1 else 1) for p in model.parameters())
 
 
 def find_checkpoint(checkpoints: Path) -> Path | None:
