@@ -184,7 +184,7 @@ def test_no_row_is_lost_on_the_way_into_the_trainer(model, dataset, tmp_path, mo
     assert kept == {"train": 32, "test": 8}
     kept["drop"] = True
     with pytest.raises(RunError, match="kept 30 of 32 training rows"):
-        run_train(recipe_for(model, tmp_path, max_steps=1), dataset=dataset)
+        run_train(recipe_for(model, tmp_path, max_steps=2), dataset=dataset)
 
 
 def test_our_loss_is_the_loss_of_trl(model, dataset, tmp_path, monkeypatch):

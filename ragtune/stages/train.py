@@ -220,6 +220,7 @@ def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainS
 def render_card(facts: dict[str, Any], summary: TrainSummary) -> str:
     """Return the run folder's README: what was tuned, on what, and how it went."""
     training = facts["training"]
+    rate = training["lr"] or "by the model's size"
     evals = ", ".join(f"{loss:.3f} (step {step})" for step, loss in summary.eval_losses) or "not measured"
     return f"""# A ragtune run
 
@@ -230,7 +231,7 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | --- | --- |
 | rows | {summary.rows} for tuning, {summary.test_rows} for the test loss (dataset {facts['dataset_hash']}) |
 | index, prompt | {facts['index_id'] or 'none'}, {facts['prompt_hash']} |
-| steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {training['lr'] or 'by size'} |
+| steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {rate} |
 | LoRA | rank {training['r']}, alpha {training['alpha']}, {summary.trainable_parameters:,} trainable parameters |
 | training loss | {summary.loss_first:.3f} to {summary.loss_last:.3f} |
 | test loss | {evals} |
