@@ -161,7 +161,8 @@ class Question(Record):
 class Citation(Record):
     """The source of a statement: passage number, document, page and the quoted span of the document's text.
 
-    ``is_inferred`` says that the model named no passage and the number was found in this one afterwards.
+    ``is_inferred`` says that the model named no passage, or one without the line it cited, and that the line or number
+    was found in this one afterwards.
     """
 
     passage: int

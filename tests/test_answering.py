@@ -131,6 +131,18 @@ def test_missing_citation_is_inferred_and_said():
     assert found.citations[0].is_inferred
 
 
+def test_a_citation_of_the_wrong_passage_is_mended_and_said():
+    found = answer("Net sales 2021: 4,210 [1]\nNet sales 2020: 3,900 [3]\n4,210 - 3,900 = 310\nAnswer: $310 million",
+                   hit("Net sales rose.", 1, page=3), hit(TEXT, 2))
+    assert found.text == "$310 million"
+    assert [(c.passage, c.page, c.is_inferred) for c in found.citations] == [(2, 7, True)]
+    assert "the citation [1] was mended: its line stands in [2]" in found.problems
+
+
+def test_a_cited_line_that_stands_nowhere_is_not_mended():
+    assert answer("Net sales 2021: 4,211 [1]\nAnswer: $4,211 million", hit("Prose.", 1), hit(TEXT, 2)).is_refusal
+
+
 def test_citation_of_a_passage_that_does_not_exist_is_a_problem():
     assert any("[9] does not exist" in p for p in answer("Answer: $4,210 million [9]", guard="flag").problems)
 
