@@ -2,7 +2,7 @@
 
 Fictitious filings come from a seed of their own, real ones from the training companies that are held out. Passages and
 questions are drawn as in training, one question a prompt. *Figure* is right when the answer names the gold amount and no
-other, *figure quoted* when the completion names it at all; *operands* when the shown calculation has the gold's left side; *refusal* is given as recall and false refusals.
+other, *figure quoted* when the completion names it at all; *operands* when the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
