@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -72,19 +73,17 @@ def test_every_cited_line_stands_in_the_cited_passage() -> None:
 def test_a_refusal_is_learnt_only_where_no_passage_states_the_figure() -> None:
     refusals = 0
     for conversation in conversations("house", seed=3, count=60):
-        stated = {line.rpartition(":")[0].lower() for passage in conversation.passages for line in passage.text.split("\n")}
         for turn in conversation.turns:
-            if not turn.question.is_answerable:
-                refusals += 1
-                assert turn.completion == REFUSAL
-                asked = str(turn.question.metadata["asked"]).lower()
-                companies = [p.title for p in conversation.passages if p.title.split(" ")[0] in turn.question.text]
-                years = [word for word in turn.question.text.replace("FY", "").replace("?", "").split() if word.isdigit()]
-                assert (
-                    not companies
-                    or not any(f"{asked} {year}" in stated for year in years)
-                    or any(p.title.split(" 10-K")[0] not in turn.question.text for p in conversation.passages)
-                )
+            if turn.question.is_answerable:
+                continue
+            assert turn.completion == REFUSAL
+            refusals += 1
+            asked = str(turn.question.metadata["asked"]).lower()
+            years = re.findall(r"(?:19|20)\d\d", turn.question.text)
+            for passage in conversation.passages:
+                is_meant = passage.title.split(" 10-K")[0] in turn.question.text
+                stated = [f"\n{asked} {year}: " in f"\n{passage.text.lower()}" for year in years]
+                assert not (is_meant and all(stated)), turn.question.text
     assert refusals > 30
 
 

@@ -2,7 +2,7 @@
 
 Fictitious filings come from a seed of their own, real ones from the training companies that are held out. Passages and
 questions are drawn as in training, one question a prompt. *Figure* is right when the answer names the gold amount and no
-other; *operands* when the shown calculation has the gold's left side; *refusal* is given as recall and false refusals.
+other, *figure quoted* when the completion names it at all; *operands* when the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
     }
     if turn.kind == "figure":
         found["figure"] = _amounts(answer) == _amounts(gold_answer)
+        found["figure quoted"] = _amounts(gold_answer)[0] in _amounts(completion)
     elif turn.kind in ("compare", "versus"):
         found["lines"] = reasoning.split("\n") == gold_reasoning.split("\n")
         found["yes or no"] = answer[:2].lower() == gold_answer[:2].lower()
