@@ -103,8 +103,8 @@ def test_numbers_cost_few_tokens(tokenizer) -> None:
 
 def test_the_chat_template_is_what_training_used(tokenizer) -> None:
     from conversations import STAGES, Teacher
-    from filings import Filings
     from loop import encode
+    from tables import Filings
 
     teacher = Teacher(Filings(5))
     for _ in range(10):
@@ -144,8 +144,8 @@ def test_without_passages_no_figure_is_made_up(model, tokenizer) -> None:
 
 def test_more_than_half_of_unseen_figures_are_read(model, tokenizer) -> None:
     from conversations import STAGES, Teacher
-    from filings import Filings
     from measure import draw_prompts, generate
+    from tables import Filings
 
     filings = Filings(77_000_001)
     teacher = Teacher(filings, style="house")

@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts" / "pretrain"
 sys.path.insert(0, str(SCRIPTS))
 
 from conversations import REFUSALS, STAGES, STYLES, Teacher  # noqa: E402
-from filings import Filings, Table  # noqa: E402
+from tables import Filings, Table  # noqa: E402
 from wording import calculate, money, value_of  # noqa: E402
 
 from ragtune.answering.calculate import find_calculations  # noqa: E402

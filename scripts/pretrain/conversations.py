@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import wording
 import words
-from filings import Filings, Table
+from tables import Filings, Table
 from wording import calculate, money, value_of
 
 from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from conversations import STAGES, Conversation, Stage, Teacher
-from filings import HELD_OUT, Filings, load_tables
 from shape import Reader, Shape, initialise, share_embeddings
+from tables import HELD_OUT, Filings, load_tables
 from torch import Tensor
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conversations import STAGES, Conversation, Stage, Teacher
-from filings import HELD_OUT, Filings, Table, load_tables
+from tables import HELD_OUT, Filings, Table, load_tables
 
 from ragtune.answering.prompt import parse_completion, render_prompt
 

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 
 from conversations import STAGES, Teacher
-from filings import HELD_OUT, Filings, load_tables, read_tables, save_tables
+from tables import HELD_OUT, Filings, load_tables, read_tables, save_tables
 from tokenizer import build_tokenizer, save_tokenizer
 
 
