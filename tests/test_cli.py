@@ -168,7 +168,8 @@ def test_wrong_usage_exits_with_2(capsys):
 
 def test_ctrl_c_exits_with_130(place):
     code = (
-        "import sys, time\nfrom ragtune.cli import main\nimport ragtune.stages.index as stage\n"
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & turns it off
+        "from ragtune.cli import main\nimport ragtune.stages.index as stage\n"
         "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
         "stage.run_index = slow\nsys.argv = ['ragtune', 'index', '--recipe', 'r.yaml']\nmain.main()"
     )

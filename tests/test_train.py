@@ -311,7 +311,8 @@ def test_a_cpu_without_bfloat16_tunes_in_float32(model, dataset, tmp_path, monke
     for has, compute in ((False, "torch.float32"), (True, "torch.bfloat16")):
         for module in ("models.weights", "training.arguments"):
             monkeypatch.setattr(f"ragtune.{module}.has_fast_bfloat16", lambda has=has: has)
-        summary = run_train(recipe_for(model, tmp_path, max_steps=4), dataset=dataset, callbacks=[Look()])
+        recipe = recipe_for(model, tmp_path, max_steps=4)
+        summary = run_train(recipe, tmp_path / f"run-{compute}", dataset=dataset, callbacks=[Look()])
         assert seen == {"bf16": has, "compute": compute}
         assert summary.loss_last < summary.loss_first
 
