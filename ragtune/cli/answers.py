@@ -106,9 +106,11 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "setting", title=f"{summary['ladder'][0]['n'] if summary['ladder'] else 0} questions")
-    for column in ("n", "correct", "wrong", "refused", "correct %", "95% interval"):
-        table.add_column(column, justify="right")
+    table = Table(title=f"{summary['ladder'][0]['n'] if summary['ladder'] else 0} questions")
+    for column in ("model", "setting"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "correct", "wrong", "refused", "correct %", "interval"):
+        table.add_column(column, justify="right", no_wrap=True)
     for rung in summary["ladder"]:
         n, (low, high) = rung["n"], rung.get("interval") or (0.0, 0.0)
         table.add_row(rung["model"], rung["setting"].replace("_", " "), *(str(rung[c]) for c in

@@ -8,6 +8,8 @@ import click
 
 from ragtune.cli.terminal import folder_option, out_option, print_facts, print_json, progress, read_recipe, recipe_options
 
+DEMO_QUESTIONS = 4
+
 
 @click.command()
 @recipe_options()
@@ -62,8 +64,11 @@ def demo(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | 
     print_evaluation(summary.evaluation)
     from ragtune.datasets.questions import read_questions
 
-    asked = next(q for q in read_questions(dataset_folder(recipe) / "questions_test.jsonl") if q.is_answerable)
-    click.echo(f"\nA question on a document it was not tuned on:\n{asked.text}")
-    print_answer(assistant.answer(asked.text))
+    questions = [q for q in read_questions(dataset_folder(recipe) / "questions_test.jsonl") if q.is_answerable]
+    asked = questions[:: max(1, len(questions) // DEMO_QUESTIONS)][:DEMO_QUESTIONS]
+    click.echo("\nQuestions on documents it was not tuned on, right or wrong as they come:")
+    for question in asked:
+        click.echo(f"\n{question.text}  (reference: {question.answer})")
+        print_answer(assistant.answer(question.text))
     source = f"--recipe {recipe_name}" + (f" --set work={out}" if out else "")
-    click.echo(f"\nReport:  {evaluation_folder(recipe) / 'report.html'}\nAsk:     ragtune ask {source} \"{asked.text}\"")
+    click.echo(f"\nReport:  {evaluation_folder(recipe) / 'report.html'}\nAsk:     ragtune ask {source} \"{asked[0].text}\"")
