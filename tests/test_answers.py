@@ -145,3 +145,11 @@ def test_agreement_with_people(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no labelled completions")
     rows = read_labelled(data / "completions")
     assert agreement(rows)["ours"]["all"]["correct_or_not"] >= 0.80
+
+
+def test_a_move_that_its_own_figures_contradict_is_wrong():
+    question = Question("q", "Did equity decrease?", "No, equity rose from $1,341 million to $1,510 million.")
+    assert score_answer(question, "No, equity rose from $1,341 million to $1,510 million.").outcome == "correct"
+    score = score_answer(question, "No, equity fell from $1,341 million to $1,510 million.")
+    assert score.outcome == "wrong"
+    assert "fell from $1,341 million to $1,510 million" in score.reason

@@ -62,6 +62,11 @@ def test_stage_commands_take_the_same_options(capsys):
         assert all(option in out for option in ("--recipe", "--set", "--out", "--json"))
 
 
+def test_options_that_errors_name_are_there(capsys):
+    for name in ("train", "ask", "evaluate"):
+        assert "--allow-mismatch" in run(capsys, name, "--help")[1]
+
+
 def test_search_prints_document_page_score_text(indexed, capsys):
     code, out, _ = run(capsys, "search", "Acme net sales", "--recipe", "r.yaml", "--json")
     hits = json.loads(out)

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ragtune.cli.terminal import folder_option, out_option, print_json, progress, read_recipe, recipe_options
+from ragtune.cli.terminal import (
+    folder_option,
+    mismatch_option,
+    out_option,
+    print_json,
+    progress,
+    read_recipe,
+    recipe_options,
+)
 
 if TYPE_CHECKING:
     from ragtune.records import Answer
-
-mismatch_option = click.option("--allow-mismatch", is_flag=True,
-                               help="Use a run with an index, prompt or base model it was not tuned with.")
-
 
 @click.command()
 @click.argument("question", required=False)

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from ragtune.cli.terminal import folder_option, out_option, print_facts, print_json, progress, read_recipe, recipe_options
+from ragtune.cli.terminal import (
+    folder_option,
+    mismatch_option,
+    out_option,
+    print_facts,
+    print_json,
+    progress,
+    read_recipe,
+    recipe_options,
+)
 
 DEMO_QUESTIONS = 4
 
@@ -31,14 +40,19 @@ def dataset(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str
 @recipe_options()
 @out_option("run")
 @folder_option("dataset")
-def train(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, dataset_path: str | None) -> None:
+@mismatch_option
+def train(
+    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, dataset_path: str | None,
+    allow_mismatch: bool,
+) -> None:
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop."""
     recipe = read_recipe(recipe_name, settings)
     from ragtune.stages.train import run_train
 
     with progress() as report:
         summary = run_train(
-            recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report
+            recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
+            allow_other_prompt=allow_mismatch,
         )
     (print_json if as_json else print_facts)(summary.to_dict())
 

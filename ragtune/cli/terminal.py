@@ -77,6 +77,10 @@ def folder_option(kind: str) -> Callable[[Command], Command]:
                         help=f"The {kind} folder, where it is not the recipe's.")
 
 
+mismatch_option = click.option("--allow-mismatch", is_flag=True,
+                               help="Go on although prompt or index are not those it was made with.")
+
+
 def read_recipe(name: str, settings: tuple[str, ...]) -> Recipe:
     """Return the recipe that --recipe and --set name."""
     from ragtune.recipe.load import load_recipe

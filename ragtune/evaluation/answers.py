@@ -16,6 +16,7 @@ from ragtune.evaluation.wording import (
     MIN_REFUSAL_SIGNS,
     YES_NO,
     content_words,
+    direction_of,
     final_part,
     find_choice,
     is_refusal_text,
@@ -29,6 +30,12 @@ from ragtune.records import Outcome, Question, Score
 METRIC = "answer"
 MIN_RECALL = 0.5
 _CHANGE = re.compile(r"\bchang|\bdiffer|\bgr[oe]w|\byear[- ]over[- ]year|\bhigher or lower", re.IGNORECASE)
+_SCALED = r"[^\s,;]\S*(?: (?:thousand|million|billion|trillion))?"
+_MOVE = re.compile(
+    rf"\b(?P<verb>rose|grew|increased|improved|fell|declined|decreased|dropped) from (?P<before>{_SCALED})"
+    rf" to (?P<after>{_SCALED})",
+    re.IGNORECASE,
+)
 GoldKind = Literal["none", "number", "yes_no", "text"]
 
 
@@ -165,10 +172,23 @@ def _score_yes_no(question: Question, text: str) -> tuple[Outcome, str]:
         return _score_text(question, text)
     if said != wanted:
         return "wrong", f"says {'yes' if said else 'no'}, the reference says {'yes' if wanted else 'no'}"
+    if move := _contradicted_move(text):
+        return "wrong", f"says {'yes' if said else 'no'} as the reference does, but its figures contradict '{move}'"
     missing = _missing_figures(question, text)
     if missing:
         return "wrong", f"says {'yes' if said else 'no'} as the reference does, but not {', '.join(missing)}"
     return "correct", f"says {'yes' if said else 'no'}, as the reference does"
+
+
+def _contradicted_move(text: str) -> str:
+    """Return the first 'fell from 1,341 to 1,510' of the text: a move its own figures go against; '' where there is none."""
+    for match in _MOVE.finditer(text):
+        before, after = (parse_numbers(match[part]) for part in ("before", "after"))
+        if len(before) == len(after) == 1 and before[0].scale == after[0].scale:
+            rise = after[0].value - before[0].value
+            if rise * direction_of(match["verb"]) < 0:
+                return match[0]
+    return ""
 
 
 def _missing_figures(question: Question, text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,9 +179,3 @@ def _headline(summary: EvaluationSummary) -> str:
         return "No question was asked."
     where = SETTING_NAMES[best.setting]
     return f"{best.model.capitalize()} answers {best.correct} of {best.n} questions correctly at best ({where})."
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return ``summary.json`` of an evaluation folder."""
-    values: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return values

@@ -101,12 +101,12 @@ def polarity_of(text: str, question: str = "") -> bool | None:
     if best_overlap < max(1.5, 0.3 * len(asked)):
         return None
     is_denied = bool(_DENIAL.search(best))
-    directions = [_direction_of(question), _direction_of(best)]
+    directions = [direction_of(question), direction_of(best)]
     is_opposite = all(directions) and directions[0] != directions[1]
     return not (is_denied or is_opposite)
 
 
-def _direction_of(text: str) -> int:
+def direction_of(text: str) -> int:
     """Return 1 where the text speaks of a rise, -1 of a fall, 0 of neither or both."""
     return bool(_UP.search(text)) - bool(_DOWN.search(text))
 

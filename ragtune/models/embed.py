@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import MissingPackage, ModelError
 from ragtune.files import hash_file
 from ragtune.models.fake import HashEmbedder
+from ragtune.models.weights import has_fast_bfloat16
 from ragtune.seams import Embedder, Progress
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class MiniLMEmbedder:
             from transformers import BertConfig, BertModel
 
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            dtype = torch.bfloat16 if device.type == "cpu" and has_bfloat16() else torch.float32
+            dtype = torch.bfloat16 if device.type == "cpu" and has_fast_bfloat16() else torch.float32
             model = BertModel(BertConfig.from_json_file(str(self.folder / "config.json")), add_pooling_layer=False)
             weights = {name: tensor for name, tensor in load_file(self.folder / "model.safetensors").items()
                        if not name.startswith("pooler.") and not name.endswith("position_ids")}
@@ -173,15 +174,6 @@ class MiniLMEmbedder:
             placed: Any = model
             self.loaded = placed.to(device=device, dtype=dtype), device
         return self.loaded
-
-
-def has_bfloat16() -> bool:
-    """Tell whether the processor computes in bfloat16 (AVX512-BF16 or AMX), so that it is faster than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def check_network() -> None:

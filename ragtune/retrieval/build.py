@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from ragtune.documents.chunk import chunk_document
 from ragtune.documents.metadata import read_sidecar
 from ragtune.documents.read import Reading, Unreadable, describe_pages, make_document, read_documents
 from ragtune.errors import IndexFolderError
-from ragtune.files import building_folder, hash_text, read_manifest, write_manifest
+from ragtune.files import building_folder, hash_text, peak_memory_mb, read_manifest, write_manifest
 from ragtune.models.embed import open_embedder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Chunk, Document, Record
@@ -158,12 +156,6 @@ def build_index(recipe: Recipe, folder: Path, report: Report | None = None) -> I
         chunks_per_s=round(embedded / embed_s, 1) if embedded else 0.0,
         peak_memory_mb=peak_memory_mb(),
     )
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory this process has held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
 def _gather(

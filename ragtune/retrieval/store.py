@@ -102,10 +102,6 @@ class Store:
         rows = self.ask("select text from pages where document = ? and number = ?", (self.positions.get(name, -1), page))
         return str(rows[0][0]) if rows else ""
 
-    def count_pages(self) -> int:
-        """Return the number of pages of all documents."""
-        return int(self.ask("select count(*) from pages")[0][0])
-
     def _chunk(self, values: Sequence[Any]) -> Chunk:
         id, position, text, page, last_page, start, end, own, heading = values
         document = self.documents[position]

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from ragtune.files import (
     hash_file,
     hash_text,
     installed_packages,
+    peak_memory_mb,
     read_manifest,
     write_json,
     write_manifest,
@@ -198,7 +197,7 @@ def _peak_memory_mb() -> float:
 
     if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
         return round(peak / (1 << 20), 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+    return peak_memory_mb()
 
 
 def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainSummary) -> None:
