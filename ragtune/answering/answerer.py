@@ -65,8 +65,10 @@ class Answerer:
             self.recipe.generator.max_prompt_tokens,
             self.generator.context_tokens - self.recipe.generator.max_new_tokens,
         )
+        names_rows = self.recipe.answering.names_rows
         fitted = [
-            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit) for question, hits in items
+            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+            for question, hits in items
         ]
         completions = self.generator.generate(
             [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
