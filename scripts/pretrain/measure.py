@@ -1,9 +1,9 @@
 """Measure an exported model: greedy answers to served prompts about filings it never saw.
 
 Fictitious filings come from a seed of their own, real ones from the training companies that are held out. A question is
-asked of one page, or of three passages, as retrieval shows them. *Figure* is right when the answer names the gold amount
-and no other, *figure quoted* when the completion names it at all; *operands* when the shown calculation has the gold's
-left side.
+asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that, with rows and calculations set
+right as serving does, names the gold amount and no other, or the right yes or no; *quoted* says that the completion names
+the amount at all, *operands* that the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Any
 from conversations import Conversation, Stage, Teacher
 from tables import HELD_OUT, Filings, Table, load_tables
 
+from ragtune.answering.calculate import recompute
 from ragtune.answering.prompt import parse_completion, render_prompt
+from ragtune.answering.quote import mend_rows
 
 SEED = 20_000_003
 CALCULATIONS = ("growth", "difference", "ratio", "margin")
@@ -90,17 +92,20 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
             or "No such row" in completion
             or "None of the" in completion
         }
+    served = parse_completion(recompute(mend_rows(completion, conversation.passages)[0])[0])[0]
     found = {
         "false refusal": is_refusal,
         "house form": answer == gold_answer and bool(cited),
         "cited": bool(set(cited) & set(gold_cited)),
     }
-    if turn.kind == "figure":
-        found["figure"] = _amounts(answer) == _amounts(gold_answer)
-        found["figure quoted"] = _amounts(gold_answer)[0] in _amounts(completion)
-    elif turn.kind in ("compare", "versus"):
+    if turn.kind in ("compare", "versus"):
         found["lines"] = reasoning.split("\n") == gold_reasoning.split("\n")
-        found["yes or no"] = answer[:2].lower() == gold_answer[:2].lower()
+        found["right"] = answer[:2].lower() == gold_answer[:2].lower()
+        return found
+    found["right"] = not is_refusal and _amounts(served) == _amounts(gold_answer)
+    if turn.kind == "figure":
+        found["right unmended"] = _amounts(answer) == _amounts(gold_answer)
+        found["quoted"] = _amounts(gold_answer)[0] in _amounts(completion)
     else:
         found["operands"] = gold_reasoning.split("\n")[-1].split(" = ")[0] in reasoning
     return found
