@@ -140,6 +140,7 @@ class Training:
         seed = options.seed + 1000 * rank + 7919 * self.step
         self.filings = Filings(seed, tables)
         self.teacher = Teacher(self.filings)
+        self.teacher.restates_rows = options.restate_rows
         self.draw = random.Random(options.seed + self.step)  # the same in every process: one stage a step
         self.losses: deque[float] = deque(maxlen=100)
         self.exact: deque[tuple[int, int]] = deque(maxlen=60)
@@ -311,6 +312,12 @@ def main() -> None:
     parser.add_argument("--log-s", type=float, default=45.0, help="seconds between two log lines, each with a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="read tables.jsonl")
+    parser.add_argument(
+        "--restate-rows",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="say the year beside each amount, as serving does; without: to measure what it gives",
+    )
     options = parser.parse_args()
     options.checkpoint = options.work / "checkpoint.pt"
     if options.processes == 1:
