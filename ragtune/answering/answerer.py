@@ -78,7 +78,8 @@ class Answerer:
 
     def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
         """Turn a completion into an answer: calculations recomputed, citations resolved, numbers guarded."""
-        computed, corrected = recompute(completion)
+        computed, calculations = recompute(completion)
+        corrected = sum(not calculation.is_right for calculation in calculations)
         computed, moved = verify_citations(computed, passages)
         text, reasoning, numbers, is_refusal = parse_completion(computed)
         problems = [f"{corrected} calculation result(s) were wrong and recomputed"] if corrected else []
