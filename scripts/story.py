@@ -6,7 +6,8 @@ All filings whose split is 'train' are put into one index. ragtune asks question
 companies that the bundled model's pre-training leaves out (HELD_OUT) are the test side, those about all others are tuned
 on. Base and tuned then answer the held-out questions closed book, with retrieval and on the oracle page. With --index, an
 index of all filings (scripts/financebench.py makes one), the same run also answers FinanceBench's own eval questions as far
-as they ask for plain figures; nothing of those filings is tuned on. Prints both ladders and one JSON object.
+as they ask for plain figures; nothing of those filings is tuned on. Prints both ladders and one JSON object, which
+story.json keeps; stages may be run one by one (--stages index dataset, then --stages train, ...).
 """
 
 import argparse
@@ -97,8 +98,10 @@ def main() -> None:
         if name in results:
             print(f"\n{title}")
             print_evaluation(results[name])
-    write_json(arguments.out / "story.json", results)
-    print(json.dumps(results, indent=2))
+    path = arguments.out / "story.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}  # of stages that ran before
+    write_json(path, {**known, **results})
+    print(json.dumps({**known, **results}, indent=2))
 
 
 if __name__ == "__main__":

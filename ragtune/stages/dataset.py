@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,10 +59,11 @@ def run_dataset(
     searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     documents = {document.name: document for document in searcher.index.documents()}
     kept = {document.name for document in documents_kept(searcher.index, section.where)}
-    asked, source = _gather(recipe, searcher.index, report)
-    questions, missing, outside = _select(asked, documents, kept)
     groups = group_by(section.split_by, {name: document.metadata for name, document in documents.items()})
     named = {d.name for d in documents_kept(searcher.index, section.test_where)} if section.test_where else set()
+    named = _test_documents((), documents, groups, named)
+    asked, source = _gather(recipe, searcher.index, named, report)
+    questions, missing, outside = _select(asked, documents, kept)
     if named:
         train, test = split_by_groups(questions, set().union(*_groups_of(named, groups).values()), groups)
     else:
@@ -102,17 +104,21 @@ def _build(
     }
 
 
-def _gather(recipe: Recipe, index: Index, report: Report | None) -> tuple[list[Question], str]:
-    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from."""
+def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> tuple[list[Question], str]:
+    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from.
+
+    Where test documents are ``named``, they are asked about apart from the others: a test_share of the questions.
+    """
     section = recipe.dataset
     if section.questions:
         return read_questions(Path(section.questions)), f"the file `{Path(section.questions).name}`"
     progress, source = progress_of(report, "asking questions"), "asked from the statement rows of the index, offline"
-    if section.test_where is None:
+    if not named:
         return ask_questions(index, section.ask_count, section.seed, section.where, progress), source
     kept = f"({section.where}) and " if section.where else ""
     asked_test = round(section.test_share * section.ask_count) or 1
-    counts = {f"not ({section.test_where})": section.ask_count - asked_test, f"({section.test_where})": asked_test}
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in sorted(named))
+    counts = {f"document not in ({names})": section.ask_count - asked_test, f"document in ({names})": asked_test}
     sides = [ask_questions(index, count, section.seed, kept + where, progress) for where, count in counts.items()]
     return [question for side in sides for question in side], source
 
