@@ -166,9 +166,11 @@ def _each_calculation(text: str, start: int = 0) -> Iterator[Calculation]:
     for equals in re.finditer("[=≈]", plain[start:]):
         end = start + equals.start()
         result = _RESULT.match(plain, end + 1)
+        if result is None or len(result["result"]) > MAX_FORMULA_CHARACTERS:
+            continue
         window = max(0, end - MAX_FORMULA_CHARACTERS)
         begin = window + len(plain[window:end].rstrip(_FORMULA))
-        if result is None or len(result["result"]) > MAX_FORMULA_CHARACTERS or begin == window > 0:
+        if begin == window > 0:  # a formula longer than can be evaluated
             continue
         before = _BEFORE.match(plain, begin, end)
         formula = text[before.end() if before else begin : end].strip()
