@@ -10,11 +10,14 @@ the 'eval' filings is tuned on. Prints one JSON object: pages/s, chunks/s, peak 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ragtune.cli.answers import print_evaluation
 from ragtune.cli.terminal import progress
 from ragtune.recipe.load import load_recipe
+from ragtune.recipe.schema import Recipe
 from ragtune.stages.dataset import run_dataset
 from ragtune.stages.evaluate import run_evaluate
 from ragtune.stages.index import run_index
@@ -33,6 +36,27 @@ def write_sidecar(source: Path, target: Path) -> None:
     target.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def open_recipe(data: Path, out: Path, settings: dict[str, Any], given: Sequence[str] = ()) -> Recipe:
+    """Write the documents' metadata into ``out`` and return the recipe for these filings; ``given`` are --set options.
+
+    Questions to tune on are asked about the filings whose split is 'train' alone.
+    """
+    if not (data / "pdfs").is_dir():
+        sys.exit(f"no pdfs/ in {data}: name the folder of FinanceBench's filings with --data")
+    out.mkdir(parents=True, exist_ok=True)
+    sidecar = out / "documents.jsonl"
+    write_sidecar(data, sidecar)
+    settings = {
+        "work": out,
+        "documents.folder": data / "pdfs",
+        "documents.metadata": sidecar,
+        "dataset.split_by": "company",
+        **settings,
+        "dataset.where": "\"split = 'train'\"",
+    }
+    return load_recipe("filings", [*(f"{key}={value}" for key, value in settings.items()), *given])
+
+
 def main() -> None:
     """Run the stages asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,22 +65,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     arguments = parser.parse_args()
-    if not (arguments.data / "pdfs").is_dir():
-        sys.exit(f"no pdfs/ in {arguments.data}: name the folder of FinanceBench's filings with --data")
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    sidecar = arguments.out / "documents.jsonl"
-    write_sidecar(arguments.data, sidecar)
-    settings = {
-        "name": "financebench",
-        "work": arguments.out,
-        "documents.folder": arguments.data / "pdfs",
-        "documents.metadata": sidecar,
-        "dataset.where": "\"split = 'train'\"",
-        "dataset.split_by": "company",
-        "evaluation.questions": arguments.data / "questions.jsonl",
-    }
-    recipe = load_recipe("filings", [*(f"{key}={value}" for key, value in settings.items()), *arguments.set])
+    settings = {"name": "financebench", "evaluation.questions": arguments.data / "questions.jsonl"}
+    recipe = open_recipe(arguments.data, arguments.out, settings, arguments.set)
     stages = {"index": run_index, "dataset": run_dataset, "train": run_train, "evaluate": run_evaluate}
     results = {}
     with progress() as report:

@@ -11,7 +11,7 @@ import pytest
 from ladder_fakes import COMPANIES, MemorySearcher, ReadingGenerator, chunks, questions
 
 from ragtune.errors import QuestionError
-from ragtune.evaluation.ladder import EvaluationSummary, Graded
+from ragtune.evaluation.ladder import CalculationCounts, EvaluationSummary, Graded
 from ragtune.evaluation.report import render_table
 from ragtune.evaluation.rungs import equals, keep_questions, open_rungs, oracle_hits
 from ragtune.files import read_manifest
@@ -283,3 +283,65 @@ def test_table_for_the_terminal(tmp_path: Path) -> None:
     assert lines[2].split()[:4] == ["base", "retrieval", "13", "13"]
     assert any(line.startswith("Page recall over 12 questions: @1 1.00") for line in lines)
     assert any("LOST_2021_10K" in line for line in lines)
+
+
+class CalculatingGenerator(ReadingGenerator):
+    """Shows a growth calculation for each answer; ``result`` is what it takes the growth to be."""
+
+    def __init__(self, result: str) -> None:
+        super().__init__()
+        self.result = result
+
+    def _one(self, prompt: str) -> str:
+        self.asked += 1
+        return f"Net sales 2021: 4,210 [1]\n4,210 / 3,900 - 1 = {self.result}\nAnswer: {self.result}"
+
+
+def test_the_calculators_share_is_counted(tmp_path: Path) -> None:
+    asked = [Question(f"q{n}", f"What was growth number {n}?", gold, (Evidence("ACME_2021_10K", 1),), "growth")
+             for n, gold in enumerate(("7.9%", "7.9%", "12%", "8.5%"))]
+    openers = {"base": lambda: CalculatingGenerator("8.5%"), "tuned": lambda: CalculatingGenerator("7.9%")}
+    recipe = RECIPE.model_copy(update={"evaluation": Evaluation(settings=("oracle",))})
+    summary = evaluate_models(recipe, asked, MemorySearcher(), openers, tmp_path / "e")
+    base, tuned = summary.ladder
+    assert (base.correct, tuned.correct) == (2, 2)
+    assert base.calculations == CalculationCounts(shown=4, right=0, corrected=4, rescued=2, spoiled=1)
+    assert tuned.calculations == CalculationCounts(shown=4, right=4)
+    rows = rows_of(tmp_path / "e")
+    assert [(r.outcome, r.own_outcome) for r in rows[:4]] == [
+        ("correct", "wrong"), ("correct", "wrong"), ("wrong", "wrong"), ("wrong", "correct")]
+    assert {r.own_outcome for r in rows[4:]} == {""}
+    line = ("Calculator: base showed 4 calculations, 0 right by itself, 4 corrected, 2 answers correct only thanks to that; "
+            "tuned showed 4 calculations, 4 right by itself, 0 corrected, 0 answers correct only thanks to that.")
+    assert line in render_table(summary).split("\n")
+    assert summary.to_dict()["calculator"] == line
+    assert summary.to_dict()["ladder"][0]["calculations"]["rescued"] == 2
+    assert "| base | oracle page | 4 | 0 | 4 | 2 | 1 |" in (tmp_path / "e" / "report.md").read_text()
+    assert 'id="h-calculator"' in (tmp_path / "e" / "report.html").read_text()
+
+
+def test_without_calculations_the_report_says_nothing_of_the_calculator(tmp_path: Path) -> None:
+    summary = measure(tmp_path / "e", base=ReadingGenerator())
+    assert "alculator" not in render_table(summary)
+    assert "alculator" not in (tmp_path / "e" / "report.md").read_text()
+    assert "h-calculator" not in (tmp_path / "e" / "report.html").read_text()
+
+
+def test_a_log_without_the_counts_is_read_and_counted(tmp_path: Path) -> None:
+    asked = [Question("q", "What was growth?", "7.9%", (Evidence("ACME_2021_10K", 1),), "growth")]
+    generator = CalculatingGenerator("8.5%")
+
+    def measured() -> EvaluationSummary:
+        return evaluate_models(RECIPE, asked, MemorySearcher(), {"base": lambda: generator}, tmp_path / "e")
+
+    first = measured()
+    log = tmp_path / "e" / "answers.jsonl"
+    new = ("calculations", "calculations_right", "calculations_corrected", "own_outcome")
+    rows = [{key: value for key, value in json.loads(line).items() if key not in new}
+            for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {row.calculations for row in rows_of(tmp_path / "e")} == {0}
+    again = measured()
+    assert generator.asked == 3  # none was asked again
+    assert again.ladder == first.ladder
+    assert {row.calculations_corrected for row in rows_of(tmp_path / "e")} == {1}

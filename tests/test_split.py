@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtune.datasets.split import group_by, split_questions
+from ragtune.datasets.split import group_by, split_by_groups, split_questions
 from ragtune.errors import QuestionError
 from ragtune.records import Evidence, Question
 
@@ -69,3 +69,28 @@ def test_what_cannot_be_split_is_an_error() -> None:
         split_questions([ask(0, "D0"), ask(1, "D0")], "document", 0.3, 0, group_by("document", DOCUMENTS))
     with pytest.raises(QuestionError, match=r"'q1' has no 'sector'.*split_by=document"):
         split_questions([ask(1, "D0")], "sector", 0.3, 0, group_by("sector", DOCUMENTS))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=2), min_size=2, max_size=30),
+    st.sets(st.integers(0, 4), min_size=1),
+)
+def test_named_groups_are_the_test_side_with_all_that_hangs_on_them(picks: list[list[int]], named: set[int]) -> None:
+    questions = [ask(n, *(f"D{d}" for d in documents)) for n, documents in enumerate(picks)]
+    groups, tested = group_by("company", DOCUMENTS), {f"C{n}" for n in named}
+    try:
+        train, test = split_by_groups(questions, tested, groups)
+    except QuestionError:
+        return  # one side would be empty
+    assert train
+    assert test
+    assert [q for q in questions if q in train or q in test] == questions
+    sides = [{g for q in side for g in groups(q)} for side in (train, test)]
+    assert not sides[0] & (sides[1] | tested)
+
+
+@pytest.mark.parametrize("tested", [{"C9"}, {f"C{n}" for n in range(5)}])
+def test_a_side_without_questions_is_an_error_that_names_the_filter(tested: set[str]) -> None:
+    questions = [ask(n, f"D{n}") for n in range(10)]
+    with pytest.raises(QuestionError, match=r"dataset\.test_where puts (0|10) of 10 questions"):
+        split_by_groups(questions, tested, group_by("company", DOCUMENTS))

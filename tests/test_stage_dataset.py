@@ -128,6 +128,25 @@ def test_questions_are_asked_where_no_file_is_given(home: Path, tmp_path: Path) 
     assert "KESTROVIA_2019_10K" not in {index.chunk(chunk).document for chunk in shown}
 
 
+def test_the_test_side_can_be_named(home: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(home, questions=None, ask_count=40, test_share=0.3, test_where="document = 'NORVANE_2021_10K'")
+    summary = run_dataset(recipe, tmp_path / "d")
+    assert (summary.questions, summary.test_questions) == (40, 12)
+    opened = open_dataset(tmp_path / "d")
+    sides = {side: {q.metadata["company"] for q in opened.questions(side)} for side in ("train", "test")}
+    assert sides["test"] == {"Norvane"}  # of the other filing of this company too, as the split is by company
+    assert sides["train"] <= {"Veltrassa", "Kestrovia"}
+    index = open_searcher(home / "work/tiny/index", recipe.retrieval).index
+    shown = {index.chunk(chunk).metadata["company"] for example in opened.train for chunk in example.provenance["passages"]}
+    assert "Norvane" not in shown
+    assert "NORVANE_2021_10K" in (tmp_path / "d" / "README.md").read_text()
+    by_file = run_dataset(make_recipe(home, test_where="company = 'Kestrovia'"), tmp_path / "file")
+    assert all(q.id.startswith("KESTROVIA") for q in open_dataset(tmp_path / "file").questions())
+    assert by_file.train_questions > 0
+    with pytest.raises(QuestionError, match="keeps none of 4 documents"):
+        run_dataset(make_recipe(home, test_where="company = 'Nobody'"), tmp_path / "none")
+
+
 def test_missing_documents_are_counted_and_none_left_is_an_error(home: Path, tmp_path: Path) -> None:
     rows = read_questions(home / "questions.jsonl")
     gone = [Question(f"g{n}", f"Where is {n}?", "5", (Evidence("GONE_2020_10K", 1),)) for n in range(3)]

@@ -80,7 +80,8 @@ class Answerer:
     def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
         """Turn a completion into an answer: rows and calculations set right, citations resolved, numbers guarded."""
         quoted, misquotes = mend_rows(completion, passages)
-        computed, corrected = recompute(quoted)
+        computed, calculations = recompute(quoted)
+        corrected = sum(not calculation.is_right for calculation in calculations)
         computed, moved = verify_citations(computed, passages)
         text, reasoning, numbers, is_refusal = parse_completion(computed)
         problems = [f"{corrected} calculation result(s) were wrong and recomputed"] if corrected else []

@@ -128,3 +128,5 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))
+    if summary.get("calculator"):
+        click.echo(summary["calculator"])

@@ -82,7 +82,7 @@ def documents_kept(pages: Pages, where: str | None) -> list[Document]:
     wanted.check(kinds)
     kept = [d for d in documents if wanted.matches({**d.metadata, "document": d.name})]
     if not kept:
-        raise QuestionError(f"the filter {where} keeps none of {len(documents)} documents. Mend dataset.where.")
+        raise QuestionError(f"the filter {where} keeps none of {len(documents)} documents. Mend it in the recipe.")
     return kept
 
 

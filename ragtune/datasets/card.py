@@ -79,9 +79,10 @@ def _render_counts(sides: Mapping[str, Mapping[str, Any]], facts: CardFacts) -> 
 def _render_method(recipe: Recipe) -> list[str]:
     """Return how rows are drawn, in words."""
     section = recipe.dataset
+    named = f", with the documents that meet `{section.test_where}` on the test side" if section.test_where else ""
     return [
         "## How rows are drawn", "",
-        f"- Split by `{section.split_by}`: no group is on both sides, and no training row shows a passage of a test "
+        f"- Split by `{section.split_by}`{named}: no group is on both sides, and no training row shows a passage of a test "
         "document.",
         f"- {section.rows_per_question} row(s) a training question, seed {section.seed}. An answerable question is shown "
         f"with its gold passage in a share {section.gold_share:g} of rows, at a random position among "

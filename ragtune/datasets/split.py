@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ragtune.errors import QuestionError
 from ragtune.records import Metadata, Question
@@ -67,6 +67,27 @@ def split_questions(
         tested.update(parts[min(order, key=lambda root: (len(parts[root]), root))])
     is_test = [bool(tested.intersection(group_of(question))) for question in questions]
     return ([q for q, test in zip(questions, is_test) if not test], [q for q, test in zip(questions, is_test) if test])
+
+
+def split_by_groups(
+    questions: Sequence[Question], tested: Collection[str], group_of: GroupOf
+) -> tuple[list[Question], list[Question]]:
+    """Return (train, test), each in the order given: the test side is what hangs together with the groups ``tested``.
+
+    Raises QuestionError where that leaves a side empty.
+    """
+    joined = _join([group_of(question) for question in questions])
+    roots = {joined[group] for group in tested if group in joined}
+    sides: tuple[list[Question], list[Question]] = ([], [])
+    for question in questions:
+        sides[joined[group_of(question)[0]] in roots].append(question)
+    if not all(sides):
+        raise QuestionError(
+            f"dataset.test_where puts {len(sides[1])} of {len(questions)} questions on the test side and leaves "
+            f"{len(sides[0])} for training; each side needs some. Its groups: {', '.join(sorted(tested)[:5]) or 'none'}. "
+            "Mend the filter, or drop it to draw the test side by dataset.test_share."
+        )
+    return sides
 
 
 def _join(groups: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ragtune.answering.calculate import recompute
+from ragtune.answering.prompt import parse_completion
 from ragtune.evaluation.answers import score_answer
 from ragtune.evaluation.compare import Comparison, compare_paired, describe_comparison, wilson_interval
 from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
@@ -27,7 +29,11 @@ class Shown(Record):
 
 @dataclass(frozen=True)
 class Graded(Record):
-    """One line of the log: one model's answer to one question on one rung, with its outcome and why."""
+    """One line of the log: one model's answer to one question on one rung, with its outcome and why.
+
+    ``calculations`` are shown in the completion; the model had ``calculations_right`` by itself, the others the calculator
+    corrected. ``own_outcome`` is that of the answer with the model's own results; empty where nothing was corrected.
+    """
 
     model: str
     setting: Setting
@@ -45,19 +51,21 @@ class Graded(Record):
     passages: tuple[Shown, ...] = ()
     problems: tuple[str, ...] = ()
     seconds: float = 0.0
+    calculations: int = 0
+    calculations_right: int = 0
+    calculations_corrected: int = 0
+    own_outcome: str = ""
 
 
 def grade(question: Question, answer: Answer, model: str, setting: Setting, seconds: float = 0.0) -> Graded:
     """Score an answer and return its line of the log. ``seconds`` is its share of the batch's time."""
-    score = score_answer(question, answer.text, answer.is_refusal or None)
-    assert score.outcome is not None
-    return Graded(
+    row = Graded(
         model=model,
         setting=setting,
         question_id=question.id,
         kind=question.kind,
-        outcome=score.outcome,
-        reason=score.reason,
+        outcome="wrong",
+        reason="",
         question=question.text,
         gold=question.answer,
         answer=answer.text,
@@ -69,13 +77,50 @@ def grade(question: Question, answer: Answer, model: str, setting: Setting, seco
         problems=answer.problems,
         seconds=round(seconds, 4),
     )
+    return rescore(question, row)
 
 
 def rescore(question: Question, row: Graded) -> Graded:
-    """Return the line with its outcome and reason as the scorer says now."""
+    """Return the line with its outcome, reason and calculations as the scorer and the calculator say now."""
     score = score_answer(question, row.answer, row.is_refusal or None)
     assert score.outcome is not None
-    return dataclasses.replace(row, outcome=score.outcome, reason=score.reason)
+    _, calculations = recompute(row.completion)
+    right = sum(calculation.is_right for calculation in calculations)
+    own: str = ""
+    if right < len(calculations):
+        # where the guard refused the answer it is refused either way: only the figures are put back, not the guard
+        own_text, _, _, is_refusal = parse_completion(row.completion)
+        own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else score.outcome
+    return dataclasses.replace(
+        row, outcome=score.outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
+        calculations_right=right, calculations_corrected=len(calculations) - right,
+    )
+
+
+@dataclass(frozen=True)
+class CalculationCounts(Record):
+    """The calculator on one rung: calculations ``shown``, ``right`` as the model wrote them, ``corrected``.
+
+    ``rescued`` answers are correct only with the computed results, ``spoiled`` ones were correct only with the model's own.
+    """
+
+    shown: int = 0
+    right: int = 0
+    corrected: int = 0
+    rescued: int = 0
+    spoiled: int = 0
+
+
+def count_calculations(rows: Sequence[Graded]) -> CalculationCounts:
+    """Count the calculations that answers show, and the answers that the calculator decided."""
+    decided = [row for row in rows if row.own_outcome and row.own_outcome != row.outcome]
+    return CalculationCounts(
+        shown=sum(row.calculations for row in rows),
+        right=sum(row.calculations_right for row in rows),
+        corrected=sum(row.calculations_corrected for row in rows),
+        rescued=sum(row.outcome == "correct" for row in decided),
+        spoiled=sum(row.own_outcome == "correct" for row in decided),
+    )
 
 
 @dataclass(frozen=True)
@@ -90,6 +135,7 @@ class Rung(Record):
     refused: int
     interval: tuple[float, float]
     by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    calculations: CalculationCounts = CalculationCounts()
 
 
 def build_ladder(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[Rung, ...]:
@@ -103,7 +149,8 @@ def build_ladder(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[Ru
                 kinds = sorted({row.kind or "other" for row in rows})
                 ladder.append(
                     Rung(model, setting, **counts, interval=wilson_interval(counts["correct"], counts["n"], confidence),
-                         by_kind={kind: _count([row for row in rows if (row.kind or "other") == kind]) for kind in kinds})
+                         by_kind={kind: _count([row for row in rows if (row.kind or "other") == kind]) for kind in kinds},
+                         calculations=count_calculations(rows))
                 )
     return tuple(ladder)
 
@@ -150,6 +197,18 @@ class EvaluationSummary:
         """Return each paired test as one plain sentence."""
         return tuple(describe_comparison(comparison, setting) for setting, comparison in self.comparisons)
 
+    @property
+    def calculator(self) -> str:
+        """What the calculator did for each model over all rungs, in one line; empty where no calculation is shown."""
+        parts = []
+        for model in dict.fromkeys(rung.model for rung in self.ladder):
+            of_model = [rung.calculations for rung in self.ladder if rung.model == model]
+            if shown := sum(c.shown for c in of_model):
+                right, corrected = sum(c.right for c in of_model), sum(c.corrected for c in of_model)
+                parts.append(f"{model} showed {shown} calculations, {right} right by itself, {corrected} corrected, "
+                             f"{sum(c.rescued for c in of_model)} answers correct only thanks to that")
+        return f"Calculator: {'; '.join(parts)}." if parts else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the shapes that ``ragtune evaluate --json`` prints."""
         missing = sorted({document for documents in self.missing_documents.values() for document in documents})
@@ -164,6 +223,7 @@ class EvaluationSummary:
                 }
                 for setting, c in self.comparisons
             ],
+            "calculator": self.calculator,
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,

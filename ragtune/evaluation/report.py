@@ -15,6 +15,8 @@ from ragtune.recipe.schema import Recipe
 EXAMPLES_EACH = 3
 TEMPLATE = "report.html.jinja"
 HEADER = ("model", "setting", "n", "correct", "wrong", "refused", "correct %", "interval %")
+CALCULATION_HEADER = (
+    "model", "setting", "calculations shown", "right by the model", "corrected", "answers this made correct", "made wrong")
 SETTING_NAMES = {"closed_book": "closed book", "retrieval": "retrieval", "oracle": "oracle page"}
 
 
@@ -53,12 +55,21 @@ def render_table(summary: EvaluationSummary) -> str:
                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
     lines += ["", *summary.sentences()] if summary.comparisons else []
     lines += [_recall_line(summary)] if summary.recall else []
+    lines += [summary.calculator] if summary.calculator else []
     return "\n".join([*lines, *summary.notes])
 
 
 def _recall_line(summary: EvaluationSummary) -> str:
     found = ", ".join(f"@{k} {value:.2f}" for k, value in summary.recall.items())
     return f"Page recall over {summary.recall_n} questions: {found}."
+
+
+def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
+    """Return what the calculator did on each rung as text cells under CALCULATION_HEADER; rungs without any are left out."""
+    return [
+        (rung.model, SETTING_NAMES[rung.setting], *map(str, rung.calculations.to_dict().values()))
+        for rung in summary.ladder if rung.calculations.shown
+    ]
 
 
 def kind_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
@@ -101,6 +112,8 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
         lines += ["", "## Is tuned better than base?", "", *(f"- {sentence}" for sentence in summary.sentences())]
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
+    if calculated := calculation_rows(summary):
+        lines += ["", "## What did the calculator do?", "", *_markdown_table(CALCULATION_HEADER, calculated)]
     kinds = kind_rows(summary)
     if kinds:
         head = ("kind", *(f"{r.model} {SETTING_NAMES[r.setting]}" for r in summary.ladder))
@@ -153,6 +166,8 @@ def render_html(
         headline=_headline(summary),
         settings=SETTING_NAMES,
         kinds=kind_rows(summary),
+        calculation_header=CALCULATION_HEADER,
+        calculations=calculation_rows(summary),
         examples=pick_examples(graded),
         ladder_svg=Markup(draw_ladder(summary.ladder)),
         recall_svg=Markup(recall),

@@ -83,6 +83,9 @@ class Dataset(Section):
     ask_count: int = Field(400, ge=1, description="Questions asked from statement rows where no file is given.")
     where: str | None = Field(None, description="Filter on the documents that training questions may be about.")
     test_share: float = Field(0.34, ge=0, lt=1, description="Share of documents (or groups) kept for evaluation.")
+    test_where: str | None = Field(
+        None, description="Filter naming the test documents; test_share is then the share of questions asked about them."
+    )
     split_by: str = Field("document", description="'document' or a metadata column: no group is on both sides.")
     gold_share: float = Field(0.8, ge=0, le=1, description="Share of answerable questions shown with their gold passage.")
     closed_book_share: float = Field(0.05, ge=0, le=1, description="Share of rows without any passage, answered by refusal.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ragtune.datasets.card import CardFacts, count_rows, render_card
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
 from ragtune.datasets.questions import read_questions
-from ragtune.datasets.split import GroupOf, group_by, split_questions
+from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_questions
 from ragtune.errors import QuestionError
 from ragtune.files import building_folder, hash_file, write_manifest
 from ragtune.models.language import open_counter
@@ -58,11 +59,16 @@ def run_dataset(
     searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     documents = {document.name: document for document in searcher.index.documents()}
     kept = {document.name for document in documents_kept(searcher.index, section.where)}
-    asked, source = _gather(recipe, searcher.index, report)
-    questions, missing, outside = _select(asked, documents, kept)
     groups = group_by(section.split_by, {name: document.metadata for name, document in documents.items()})
-    train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
-    excluded = set(documents) - kept | _test_documents(test, documents, groups)
+    named = {d.name for d in documents_kept(searcher.index, section.test_where)} if section.test_where else set()
+    named = _test_documents((), documents, groups, named)
+    asked, source = _gather(recipe, searcher.index, named, report)
+    questions, missing, outside = _select(asked, documents, kept)
+    if named:
+        train, test = split_by_groups(questions, set().union(*_groups_of(named, groups).values()), groups)
+    else:
+        train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
+    excluded = set(documents) - kept | _test_documents(test, documents, groups, named)
     built = _build(recipe, searcher, train, test, excluded, groups, report)
     summary = DatasetSummary(
         str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
@@ -100,14 +106,23 @@ def _build(
     }
 
 
-def _gather(recipe: Recipe, index: Index, report: Report | None) -> tuple[list[Question], str]:
-    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from."""
+def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> tuple[list[Question], str]:
+    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from.
+
+    Where test documents are ``named``, they are asked about apart from the others: a test_share of the questions.
+    """
     section = recipe.dataset
     if section.questions:
         return read_questions(Path(section.questions)), f"the file `{Path(section.questions).name}`"
-    progress = progress_of(report, "asking questions")
-    asked = ask_questions(index, section.ask_count, section.seed, section.where, progress)
-    return asked, "asked from the statement rows of the index, offline"
+    progress, source = progress_of(report, "asking questions"), "asked from the statement rows of the index, offline"
+    if not named:
+        return ask_questions(index, section.ask_count, section.seed, section.where, progress), source
+    kept = f"({section.where}) and " if section.where else ""
+    asked_test = round(section.test_share * section.ask_count) or 1
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in sorted(named))
+    counts = {f"document not in ({names})": section.ask_count - asked_test, f"document in ({names})": asked_test}
+    sides = [ask_questions(index, count, section.seed, kept + where, progress) for where, count in counts.items()]
+    return [question for side in sides for question in side], source
 
 
 def _select(
@@ -145,16 +160,22 @@ def _documents_of(questions: Sequence[Question]) -> list[str]:
     return sorted(names)
 
 
-def _test_documents(questions: Sequence[Question], documents: Mapping[str, Document], groups: GroupOf) -> set[str]:
-    """Return the documents of the test side: those its questions are about, and all others of the same groups."""
-    tested = {group for question in questions for group in groups(question)}
-    names = set(_documents_of(questions))
-    probe = {name: Question(f"document {name}", name, metadata={"document": name}) for name in documents}
-    for name, question in probe.items():
+def _groups_of(names: Iterable[str], groups: GroupOf) -> dict[str, set[str]]:
+    """Return document name -> its groups; a document without the column that is split by belongs to none."""
+    found = {}
+    for name in names:
         try:
-            in_group = bool(tested.intersection(groups(question)))
-        except QuestionError:  # a document without the column belongs to no group
-            in_group = False
-        if in_group:
-            names.add(name)
-    return names
+            found[name] = set(groups(Question(f"document {name}", name, metadata={"document": name})))
+        except QuestionError:
+            found[name] = set()
+    return found
+
+
+def _test_documents(
+    questions: Sequence[Question], documents: Iterable[str], groups: GroupOf, named: Iterable[str] = ()
+) -> set[str]:
+    """Return the documents of the test side: those named, those its questions are about, all others of their groups."""
+    names = {*named, *_documents_of(questions)}
+    tested = {group for question in questions for group in groups(question)}
+    tested = tested.union(*_groups_of(names, groups).values())
+    return names | {name for name, own in _groups_of(documents, groups).items() if tested & own}
