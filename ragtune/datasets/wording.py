@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact
+from ragtune.documents.statements import is_paid_out
 
 # Other names of a line, by what its label says; a '*' marks a plural.
 GLOSSARY: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
@@ -35,11 +36,6 @@ GLOSSARY: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
          ("share repurchases*", "stock buybacks*")),
     )
 )
-_PAID_OUT = re.compile(
-    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|"
-    r"capital (?:expenditures|spending)|expenditures|investments? in)\b|\bused (?:in|for)\b|\bpaid\b|"
-    r"\b(?:expenses?|costs?)\b", re.IGNORECASE)
-_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def read_value(fact: Fact, year: str) -> float:
     """Return the value of a printed amount; what is paid out counts as positive, as people ask for it."""
     printed = fact.amount(year)
     value = float(re.sub(r"[^\d.]", "", printed))
-    is_negative = printed.startswith("(") and (bool(_SIGNED.search(fact.label)) or not _PAID_OUT.search(fact.label))
+    is_negative = printed.startswith("(") and not is_paid_out(fact.label)
     return -value if is_negative else value
 
 

@@ -1,0 +1,121 @@
+"""What a question about figures asks: its kind, the rows it names and the years, read by rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_YEAR = re.compile(r"\b(?:FY\s?['’]?|fiscal\s+)?((?:19|20)\d\d)\b|\b(?:FY\s?['’]?|fiscal ['’])(\d\d)\b", re.IGNORECASE)
+_DATE = re.compile(
+    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) \d{1,2}\b,?", re.I)
+_TEMPLATE = re.compile(
+    r"\b(?:what|was|were|is|are|did|does|do|how much|according to the \w+|state|calculate|compute|give|amount of|as of|during"
+    r"|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|usd|fiscal|years?|FY|(?:at the )?(?:year.)?end"
+    r"(?:ed)?|company|annual|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from|than|by how|many|percent"
+    r"|much|in terms|relative|over|to)\b|year-over-year|[?$%:]", re.I)
+_OUT_OF_REACH = re.compile(
+    r"^\W*(?:why|which|who|when|where|describe|explain|list|how (?:did|does|is|are|was|has|have)|name|has|have|does)\b|"
+    r"\b(?:average|turnover|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
+_QUARTER = re.compile(r"\bQ[1-4]\b|\bquarter", re.IGNORECASE)
+_MORE = re.compile(r"\b(?:increas\w*|r[io]se|gr[oe]w\w*|higher|greater|larger|more|above|exceed\w*|improv\w*)\b", re.I)
+_LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|less|below|drop\w*|shr[aiu]nk)\b", re.I)
+_GROWTH = re.compile(
+    r"(?:percent\w*|%|\bgrowth|year-over-year) (?:\w+ )?(?:change|growth|rate|increase|decrease)|growth rate|"
+    r"\b(?:what|how many) percent\w*.*\b(?:change|grow|increase|decrease|rise|fall|decline)|growth (?:of|in)\b", re.I)
+_GROWTH_WORDS = re.compile(
+    r"\b(?:percent(?:age)?|growth|rate|change[ds]?|grow|increased?|decreased?|rise|fall|decline[ds]?|of)\b|\bin\b", re.I)
+_DIFFERENCE = re.compile(
+    r"\bby how much\b|what (?:was|is) the (?:absolute )?(?:change|difference) (?:in|between)\b|how much (?:higher|lower|more|less)",
+    re.I)
+_PAIRS: tuple[tuple[str, re.Pattern[str], tuple[int, int]], ...] = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE), order) for kind, pattern, order in (
+        ("ratio", r"\(([^()]+?) divided by ([^()]+?)\)", (1, 2)),
+        ("ratio", r"ratio of (.+?) to (.+)$", (1, 2)),
+        ("ratio", r"(?:what (?:is|was)|,|^) ?([^,]+?) divided by (.+)$", (1, 2)),
+        ("margin", r"(?:calculate|what (?:is|was|were))(.+?) as an? (?:percent\w*|share|%) of (.+)$", (1, 2)),
+        ("margin", r"what (?:percent\w*|share) of (.+?) (?:was|were|is|are|did)\b(.+)$", (2, 1)),
+        ("versus", r"(?:was|were|is|are)\b(.+?)\b(?:greater|larger|smaller|higher|lower|less|more|above|below)\b(?: than)?"
+                   r" (?:its|their|the)\b(.+)$", (1, 2)),
+    )
+)
+_KNOWN: tuple[tuple[str, str, tuple[str, str]], ...] = (
+    (r"\bgross (?:profit )?margin", "margin", ("gross profit", "revenue")),
+    (r"\boperating (?:profit |income )?margin", "margin", ("operating income", "revenue")),
+    (r"\bnet (?:profit |income )?margin|\bprofit margin", "margin", ("net income", "revenue")),
+    (r"\bcurrent ratio|\bworking capital ratio", "ratio", ("total current assets", "total current liabilities")),
+    (r"\bcash ratio", "ratio", ("cash and cash equivalents", "total current liabilities")),
+    (r"\breturn on assets|\bROA\b", "margin", ("net income", "total assets")),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question taken apart. ``kind``: lookup, growth, difference, ratio, margin, compare, versus; '' is out of reach.
+
+    ``names`` are the rows it names (two for ratio, margin and versus), ``whole`` its words as if it named one row,
+    ``years`` the years from the latest on.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    whole: str
+    years: tuple[str, ...]
+    is_more: bool = True
+    is_quarterly: bool = False
+
+
+def parse_question(question: str, companies: Sequence[tuple[int, int]] = ()) -> Asked:
+    """Return what a question asks. ``companies`` are the spans of company names, which name no row."""
+    text = question
+    for start, end in sorted(companies, reverse=True):
+        after = re.sub(r"^(?:,? (?:Inc|Corp|Corporation|Company|Co|Ltd|plc|[A-Z][a-z]+)\b\.?)*['’]?s?\b", "", text[end:])
+        text = f"{text[:start].removesuffix(' of ').removesuffix(' for ')} {after}"
+    years = [match[1] or f"20{match[2]}" for match in _YEAR.finditer(text)]
+    text = _DATE.sub(" ", _YEAR.sub(" ", text)).rstrip(" ?.")
+    bare = " ".join(text.split())
+    kind, names = _find_kind(bare, len(set(years)))
+    return Asked(
+        kind=kind,
+        names=tuple(_name(name) for name in names),
+        whole=_name(bare),
+        years=tuple(sorted(set(years), reverse=True)),
+        is_more=_first(_MORE, bare) <= _first(_LESS, bare),
+        is_quarterly=bool(_QUARTER.search(question)),
+    )
+
+
+def _first(pattern: re.Pattern[str], text: str) -> int:
+    match = pattern.search(text)
+    return match.start() if match else len(text)
+
+
+def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...]]:
+    """Return the kind of a question without companies and years, and the names of rows in it."""
+    is_percent = bool(re.search(r"margin|percent|%", text, re.IGNORECASE))
+    for kind, pattern, (first, second) in _PAIRS:
+        match = pattern.search(text)
+        if match and _name(match[first]) and _name(match[second]):
+            is_margin = kind == "ratio" and is_percent and "ratio" not in text
+            return "margin" if is_margin else kind, (match[first], match[second])
+    if _OUT_OF_REACH.search(text):
+        return "", (text,)
+    if _GROWTH.search(text):
+        return "growth", (_GROWTH_WORDS.sub(" ", text),)
+    if _DIFFERENCE.search(text) and not (years == 1 and "by how" not in text.lower()):
+        text = re.sub(r"\b(?:higher or lower|higher|lower|more|less|absolute|change|difference|increase|decrease)\b", " ", text,
+                      flags=re.IGNORECASE)
+        return "difference", (text,)
+    if re.match(r"^(?:in |for |at |as of )?[ ,]*(?:did|was|were|is|are)\b", text, re.I) and (
+            _MORE.search(text) or _LESS.search(text)):
+        return "compare", (_LESS.sub(" ", _MORE.sub(" ", text)),)
+    for pattern_text, kind, pair in _KNOWN:
+        if re.search(pattern_text, text, re.IGNORECASE):
+            return kind, pair
+    return "lookup", (text,)
+
+
+def _name(text: str) -> str:
+    """Return the words of a question that may name a row."""
+    words = re.sub(r"\([^()]*\)", " ", text)
+    return " ".join(_TEMPLATE.sub(" ", words).split()).strip(" ,.;'’-")
