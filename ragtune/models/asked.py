@@ -16,13 +16,14 @@ _TEMPLATE = re.compile(
     r"|much|in terms|relative|over|to)\b|year-over-year|[?$%:]", re.I)
 _OUT_OF_REACH = re.compile(
     r"^\W*(?:why|which|who|when|where|describe|explain|list|how (?:did|does|is|are|was|has|have)|name|has|have|does)\b|"
-    r"\b(?:average|turnover|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
+    r"\b(?:average|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
 _QUARTER = re.compile(r"\bQ[1-4]\b|\bquarter", re.IGNORECASE)
 _MORE = re.compile(r"\b(?:increas\w*|r[io]se|gr[oe]w\w*|higher|greater|larger|more|above|exceed\w*|improv\w*)\b", re.I)
 _LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|less|below|drop\w*|shr[aiu]nk)\b", re.I)
 _GROWTH = re.compile(
     r"(?:percent\w*|%|\bgrowth|year-over-year) (?:\w+ )?(?:change|growth|rate|increase|decrease)|growth rate|"
-    r"\b(?:what|how many) percent\w*.*\b(?:change|grow|increase|decrease|rise|fall|decline)|growth (?:of|in)\b", re.I)
+    r"\b(?:what|how many) percent\w*.*\b(?:change|grow|increase|decrease|rise|fall|decline)|growth (?:of|in)\b|"
+    r"\b(?:change|grow|increase|decrease|rise|fall|decline)\b.*\bin (?:percent|%)", re.I)
 _GROWTH_WORDS = re.compile(
     r"\b(?:percent(?:age)?|growth|rate|change[ds]?|grow|increased?|decreased?|rise|fall|decline[ds]?|of)\b|\bin\b", re.I)
 _DIFFERENCE = re.compile(
@@ -31,6 +32,7 @@ _DIFFERENCE = re.compile(
 _PAIRS: tuple[tuple[str, re.Pattern[str], tuple[int, int]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE), order) for kind, pattern, order in (
         ("ratio", r"\(([^()]+?) divided by ([^()]+?)\)", (1, 2)),
+        ("margin", r"\(([^()]+?) as an? percent\w* of ([^()]+?)\)", (1, 2)),
         ("ratio", r"ratio of (.+?) to (.+)$", (1, 2)),
         ("ratio", r"(?:what (?:is|was)|,|^) ?([^,]+?) divided by (.+)$", (1, 2)),
         ("margin", r"(?:calculate|what (?:is|was|were))(.+?) as an? (?:percent\w*|share|%) of (.+)$", (1, 2)),
@@ -69,7 +71,7 @@ def parse_question(question: str, companies: Sequence[tuple[int, int]] = ()) -> 
     """Return what a question asks. ``companies`` are the spans of company names, which name no row."""
     text = question
     for start, end in sorted(companies, reverse=True):
-        after = re.sub(r"^(?:,? (?:Inc|Corp|Corporation|Company|Co|Ltd|plc|[A-Z][a-z]+)\b\.?)*['’]?s?\b", "", text[end:])
+        after = re.sub(r"^(?:,? (?:Inc|Corp|Corporation|Company|Co|Ltd|plc|(?:& )?[A-Z][a-z]+)\b\.?)*['’]?s?\b", "", text[end:])
         text = f"{text[:start].removesuffix(' of ').removesuffix(' for ')} {after}"
     years = [match[1] or f"20{match[2]}" for match in _YEAR.finditer(text)]
     text = _DATE.sub(" ", _YEAR.sub(" ", text)).rstrip(" ?.")
@@ -92,7 +94,7 @@ def _first(pattern: re.Pattern[str], text: str) -> int:
 
 def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...]]:
     """Return the kind of a question without companies and years, and the names of rows in it."""
-    is_percent = bool(re.search(r"margin|percent|%", text, re.IGNORECASE))
+    is_percent = bool(re.search(r"margin|percent|%|\breturn on", text, re.IGNORECASE))
     for kind, pattern, (first, second) in _PAIRS:
         match = pattern.search(text)
         if match and _name(match[first]) and _name(match[second]):

@@ -3,6 +3,7 @@ does the one-step calculation, cites, and refuses what it cannot match. The base
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -20,28 +21,36 @@ _OTHER_NAME = 0.97  # what a match by another name of the same line counts
 _GROUPS = tuple(tuple(line.split("|")) for line in """\
 capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|purchases of property, plant and equipment|purchases of property and equipment|additions to property, plant and equipment|additions to property and equipment|expenditures for property, plant and equipment|payments for acquisition of property, plant and equipment|payments to acquire property, plant and equipment|acquisition of property, plant and equipment
 revenue|sales|net sales|total revenue|total net revenue|total net sales|net revenue|top line|turnover|operating revenues|sales and other operating revenues
-net income|net earnings|net profit|bottom line|profit after tax|net income (loss)
+net income|net earnings|net profit|bottom line|profit after tax|net income (loss)|net loss|net income or loss|net earnings (loss)
 operating income|operating profit|income from operations|earnings from operations|EBIT
 cost of goods sold|COGS|cost of sales|cost of products sold|cost of revenue|cost of merchandise sold
-SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|selling, general and administrative expenses
+SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|selling, general and administrative expenses|overhead expense|overhead|marketing, selling and administrative expenses|selling, marketing and administrative expenses
 R&D|R&D expense|research spending|research and development spending|research and development|research and development expenses
 D&A|D&A expense|depreciation and amortization|depreciation and amortization expense
 inventory|inventories|inventories, net|stock on hand|merchandise inventories
 accounts receivable|receivables|trade receivables|receivables, net|accounts receivable, net|trade accounts receivable
 accounts payable|payables|trade payables|trade accounts payable
-net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|property and equipment, net
+net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|property and equipment, net|net fixed assets|net plant and equipment
 operating cash flow|cash flow from operations|cash from operations|CFO|net cash provided by operating activities|net cash from operating activities|cash provided by operations|net cash flows from operating activities
-income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision
+income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision|tax charge|income tax charge
 pre-tax income|pretax income|pretax earnings|earnings before tax|income before income taxes|earnings before income taxes|income before provision for income taxes
-shareholders' equity|total equity|book value|total shareholders' equity|total stockholders' equity
+shareholders' equity|total equity|book value|total shareholders' equity|total stockholders' equity|equity
 dividends|dividend payments|cash dividends|dividends paid|cash dividends paid|payments of dividends
 share repurchases|share buybacks|stock buybacks|buybacks|repurchases of common stock|purchases of common stock|purchases of treasury stock|payments for repurchase of shares
-cash|cash on hand|cash balance|cash and cash equivalents
-long-term debt|long-term borrowings|non-current debt
+cash|cash on hand|cash balance|cash and cash equivalents|cash and equivalents
+long-term debt|long-term borrowings|non-current debt|noncurrent debt|long-term debt, excluding current portion
 basic EPS|basic earnings per share|basic net income per share|net income per share, basic
 diluted EPS|EPS|diluted earnings per share|diluted net income per share|net income per share, diluted
 stock-based compensation|share-based compensation|stock compensation|stock-based compensation expense
 interest expense|interest cost|cost of borrowing
+debt repayment|debt repayments|debt repaid|repayments of long-term debt|repayments of debt|payments on long-term debt
+new borrowings|debt issued|proceeds from long-term debt|borrowings of long-term debt|proceeds from issuance of long-term debt
+current portion of long-term debt|long-term debt due within one year|current maturities of long-term debt
+accrued liabilities|accrued expenses|accrued expenses and other current liabilities|accrued expenses and other liabilities
+right-of-use assets|operating lease right-of-use assets
+gross margin|gross profit margin|gross profit as a percentage of revenue|gross margin percentage
+operating margin|operating profit margin|operating income margin|operating income as a percentage of revenue
+headcount|employees|number of employees|total employees
 income taxes paid|cash taxes|taxes paid|cash paid for income taxes""".split("\n"))
 """Names of one and the same line, for where the prompt does not say what the rows call it."""
 _OTHER_NAMES: dict[frozenset[str], tuple[str, ...]] = {frozenset(stems(name)): group for group in _GROUPS for name in group}
@@ -113,10 +122,12 @@ class _Finder:
         Among equals the passage of the year's own filing goes first, then the one that holds the row ``beside``.
         """
         best: tuple[float, float, Row] | None = None
+        scores: dict[str, float] = {}
         for row in self.rows:
             if not all(year in row.cells for year in years) or (beside and row.passage.unit != beside.passage.unit):
                 continue
-            score = self.score(name, row.label)
+            if (score := scores.get(row.label)) is None:
+                score = scores[row.label] = self.score(name, row.label)
             nearness = 0.02 * (row.passage.fiscal_year == self.year) + 0.01 * (beside is not None and
                                                                                row.passage is beside.passage)
             if score >= MIN_SCORE and (best is None or score + nearness > best[0] + best[1]):
@@ -125,11 +136,10 @@ class _Finder:
 
     def score(self, name: str, label: str) -> float:
         """Return how well a label meets a name or what the passages call it, 0 to 1."""
-        own = self.matcher.score(name, label)
-        called = [said for word, said in self.names if set(stems(word)) == set(stems(name))]
-        others = _OTHER_NAMES.get(frozenset(stems(name)), ())
-        return max([own, *(self.matcher.score(other, label) for other in called),
-                    *(_OTHER_NAME * self.matcher.score(other, label) for other in others)])
+        words = frozenset(stems(name))
+        called = [said for word, said in self.names if frozenset(stems(word)) == words]
+        return max(self.matcher.score(name, label), *(self.matcher.score(other, label) for other in called),
+                   *(_OTHER_NAME * self.matcher.score(other, label) for other in _OTHER_NAMES.get(words, ())), 0.0)
 
 
 def _say(lines: Sequence[str], answer: str) -> str:
@@ -186,6 +196,9 @@ def _two_rows(finder: _Finder, asked: Asked) -> tuple[Row, Row, Decimal, Decimal
 
 
 def _answer_ratio(finder: _Finder, asked: Asked) -> str | None:
+    printed = finder.find(asked.whole, finder.year)
+    if printed and "%" in printed.cells[finder.year]:
+        return _answer_lookup(finder, dataclasses.replace(asked, names=(asked.whole,)))
     found = _two_rows(finder, asked)
     if found is None or not found[3]:
         return None

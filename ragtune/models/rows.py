@@ -23,7 +23,7 @@ _FORM = re.compile(r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:1
 _SUFFIX = re.compile(r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$",
                      re.IGNORECASE)
 _DROPPED = frozenset("of the a an and or in to on at for from by as its with our their s end year ended per".split())
-_LIGHT = frozenset("total net consolidated gross attributable expense cost".split())
+_LIGHT = frozenset("total net consolidated attributabl expens cost balanc number".split())
 _SAME = {word: same for same, words in {
     "shareholder": "stockholder shareowner stockholders shareowners", "operat": "operating operations operation",
     "stock": "share shares stocks", "expens": "expense expenses", "provid": "provided generated", "invest": "investing",
@@ -148,26 +148,35 @@ class Matcher:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         labels = {row.label for row in rows}
-        self.size = len(labels)
-        self.counts = Counter(stem for label in labels for stem in set(stems(label)))
+        counts = Counter(stem for label in labels for stem in set(stems(label)))
+        self.weights = {stem: self._weigh(stem, len(labels), count) for stem, count in counts.items()}
+        self.unseen = self._weigh("", len(labels), 0)
+        self.readings = {label: self._read(label) for label in labels}
 
-    def weight(self, stem: str) -> float:
+    @staticmethod
+    def _weigh(stem: str, labels: int, count: int) -> float:
         """Return what a word counts: its rarity among the labels, a third of it for words such as total and net."""
-        rarity = 1 + math.log((self.size + 1) / (self.counts[stem] + 0.5)) / 3
-        return rarity * (0.3 if stem in _LIGHT else 1.0)
+        return (1 + math.log((labels + 1) / (count + 0.5)) / 3) * (0.3 if stem in _LIGHT else 1.0)
+
+    def _total(self, words: Iterable[str]) -> float:
+        return sum(self.weights.get(word) or self.unseen * (0.3 if word in _LIGHT else 1.0) for word in words)
+
+    def _read(self, label: str) -> tuple[tuple[frozenset[str], float, float], ...]:
+        """Return the ways to read a label, each with its weight and worth: whole, without brackets, without its tail."""
+        bare = re.sub(r"\s*\([^()]*\)", "", label)
+        head = re.split(r",? (?:net of|less)\b|[,:] ?net\b| [-—–] ", bare)[0]
+        sets = [(frozenset(stems(text)), worth) for text, worth in ((label, 1.0), (bare, 0.99), (head, 0.97))]
+        return tuple((words, self._total(words), worth) for words, worth in sets if words)
 
     def score(self, name: str, label: str) -> float:
         """Return 0 to 1: the harmonic mean of the shares of name and label that the other has; 1 for the same words."""
-        bare = re.sub(r"\s*\([^()]*\)", "", label)
-        head = re.split(r",? (?:net of|less)\b|[,:] ?net\b| [-—–] ", bare)[0]
-        return max(self._score(name, label), 0.99 * self._score(name, bare), 0.97 * self._score(name, head))
-
-    def _score(self, name: str, label: str) -> float:
-        asked, said = set(stems(name)), set(stems(label))
-        if not asked or not said:
-            return 0.0
-        shared = sum(self.weight(stem) for stem in asked & said)
-        return 2 * shared / (sum(map(self.weight, asked)) + sum(map(self.weight, said)))
+        asked = frozenset(stems(name))
+        wanted = self._total(asked)
+        best = 0.0
+        for words, total, worth in self.readings[label]:
+            if both := asked & words:
+                best = max(best, worth * 2 * self._total(both) / (wanted + total))
+        return best
 
 
 def company_pattern(company: str) -> re.Pattern[str]:
