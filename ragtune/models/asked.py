@@ -10,25 +10,33 @@ _YEAR = re.compile(r"\b(?:FY\s?['’]?|fiscal\s+)?((?:19|20)\d\d)\b|\b(?:FY\s?['
 _DATE = re.compile(
     r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) \d{1,2}\b,?", re.I)
 _TEMPLATE = re.compile(
-    r"\b(?:what|was|were|is|are|did|does|do|how much|according to the \w+|state|calculate|compute|give|amount of|as of|during"
-    r"|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|usd|fiscal|years?|FY|(?:at the )?(?:year.)?end"
-    r"(?:ed)?|company|annual|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from|than|by how|many|percent"
-    r"|much|in terms|relative|over|to)\b|year-over-year|[?$%:]", re.I)
+    r"\b(?:what|was|were|is|are|did|does|do|how much|according to the \w+|state|calculate|compute|give|amount of|as of|over"
+    r"|to|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|usd|fiscal|years?|FY|company|annual"
+    r"|during|(?:at the )?(?:year.)?end(?:ed)?|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from|than"
+    r"|by how|many|percent|much|in terms|relative)\b|year-over-year|[?$%:]",
+    re.IGNORECASE,
+)
 _OUT_OF_REACH = re.compile(
     r"^\W*(?:why|which|who|when|where|describe|explain|list|how (?:did|does|is|are|was|has|have)|name|has|have|does)\b|"
     r"\b(?:average|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
 _QUARTER = re.compile(r"\bQ[1-4]\b|\bquarter", re.IGNORECASE)
 _MORE = re.compile(r"\b(?:increas\w*|r[io]se|gr[oe]w\w*|higher|greater|larger|more|above|exceed\w*|improv\w*)\b", re.I)
-_LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|less|below|drop\w*|shr[aiu]nk)\b", re.I)
+_LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|(?<!, )less|below|drop\w*|shr[aiu]nk)\b", re.I)
 _GROWTH = re.compile(
     r"(?:percent\w*|%|\bgrowth|year-over-year) (?:\w+ )?(?:change|growth|rate|increase|decrease)|growth rate|"
     r"\b(?:what|how many) percent\w*.*\b(?:change|grow|increase|decrease|rise|fall|decline)|growth (?:of|in)\b|"
     r"\b(?:change|grow|increase|decrease|rise|fall|decline)\b.*\bin (?:percent|%)", re.I)
 _GROWTH_WORDS = re.compile(
-    r"\b(?:percent(?:age)?|growth|rate|change[ds]?|grow|increased?|decreased?|rise|fall|decline[ds]?|of)\b|\bin\b", re.I)
+    r"\b(?:percent(?:age)?|growth|rate|change[ds]?|grow|increased?|decreased?|rise|fall|declined?|of|in)\b", re.IGNORECASE
+)
 _DIFFERENCE = re.compile(
-    r"\bby how much\b|what (?:was|is) the (?:absolute )?(?:change|difference) (?:in|between)\b|how much (?:higher|lower|more|less)",
-    re.I)
+    r"\bby how much\b|what (?:was|is) the (?:absolute )?(?:change|difference) (?:in|between)\b|"
+    r"how much (?:higher|lower|more|less)", re.IGNORECASE)
+_DIFFERENCE_WORDS = re.compile(
+    r"how much (?:higher or lower|more or less|higher|lower|more|less)|\b(?:absolute|change|difference)\b|"
+    r"\b(?:increase|decrease)\b *$", re.IGNORECASE)
+_BALANCE = re.compile(r"\bas of\b|\bend of\b|\byear.end\b", re.IGNORECASE)
+_AFTER_NAME = re.compile(r"^(?:,? (?:(?:& )?[A-Z][a-z]+|plc)\b\.?)*['’]?s?\b")
 _PAIRS: tuple[tuple[str, re.Pattern[str], tuple[int, int]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE), order) for kind, pattern, order in (
         ("ratio", r"\(([^()]+?) divided by ([^()]+?)\)", (1, 2)),
@@ -49,14 +57,15 @@ _KNOWN: tuple[tuple[str, str, tuple[str, str]], ...] = (
     (r"\bcash ratio", "ratio", ("cash and cash equivalents", "total current liabilities")),
     (r"\breturn on assets|\bROA\b", "margin", ("net income", "total assets")),
 )
+_KNOWN_PAIRS = frozenset(pair for _, _, pair in _KNOWN)
 
 
 @dataclass(frozen=True)
 class Asked:
     """A question taken apart. ``kind``: lookup, growth, difference, ratio, margin, compare, versus; '' is out of reach.
 
-    ``names`` are the rows it names (two for ratio, margin and versus), ``whole`` its words as if it named one row,
-    ``years`` the years from the latest on.
+    ``names`` are the rows it names (two for ratio, margin and versus); ``whole`` are the words of a ratio that a row may
+    print itself, such as gross margin. ``years`` go from the latest on; ``is_balance`` says that an end of year is asked.
     """
 
     kind: str
@@ -65,14 +74,14 @@ class Asked:
     years: tuple[str, ...]
     is_more: bool = True
     is_quarterly: bool = False
+    is_balance: bool = False
 
 
 def parse_question(question: str, companies: Sequence[tuple[int, int]] = ()) -> Asked:
     """Return what a question asks. ``companies`` are the spans of company names, which name no row."""
     text = question
     for start, end in sorted(companies, reverse=True):
-        after = re.sub(r"^(?:,? (?:Inc|Corp|Corporation|Company|Co|Ltd|plc|(?:& )?[A-Z][a-z]+)\b\.?)*['’]?s?\b", "", text[end:])
-        text = f"{text[:start].removesuffix(' of ').removesuffix(' for ')} {after}"
+        text = f"{text[:start].removesuffix(' of ').removesuffix(' for ')} {_AFTER_NAME.sub('', text[end:])}"
     years = [match[1] or f"20{match[2]}" for match in _YEAR.finditer(text)]
     text = _DATE.sub(" ", _YEAR.sub(" ", text)).rstrip(" ?.")
     bare = " ".join(text.split())
@@ -80,16 +89,17 @@ def parse_question(question: str, companies: Sequence[tuple[int, int]] = ()) -> 
     return Asked(
         kind=kind,
         names=tuple(_name(name) for name in names),
-        whole=_name(bare),
+        whole=_name(bare) if names in _KNOWN_PAIRS else "",
         years=tuple(sorted(set(years), reverse=True)),
-        is_more=_first(_MORE, bare) <= _first(_LESS, bare),
+        is_more=_last(_MORE, bare) >= _last(_LESS, bare),
+        is_balance=bool(_BALANCE.search(question)),
         is_quarterly=bool(_QUARTER.search(question)),
     )
 
 
-def _first(pattern: re.Pattern[str], text: str) -> int:
-    match = pattern.search(text)
-    return match.start() if match else len(text)
+def _last(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
+    """Return the span of the last match, (-1, -1) without one."""
+    return max((match.span() for match in pattern.finditer(text)), default=(-1, -1))
 
 
 def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...]]:
@@ -105,12 +115,10 @@ def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...]]:
     if _GROWTH.search(text):
         return "growth", (_GROWTH_WORDS.sub(" ", text),)
     if _DIFFERENCE.search(text) and not (years == 1 and "by how" not in text.lower()):
-        text = re.sub(r"\b(?:higher or lower|higher|lower|more|less|absolute|change|difference|increase|decrease)\b", " ", text,
-                      flags=re.IGNORECASE)
-        return "difference", (text,)
-    if re.match(r"^(?:in |for |at |as of )?[ ,]*(?:did|was|were|is|are)\b", text, re.I) and (
-            _MORE.search(text) or _LESS.search(text)):
-        return "compare", (_LESS.sub(" ", _MORE.sub(" ", text)),)
+        return "difference", (_DIFFERENCE_WORDS.sub(" ", text),)
+    start, end = max(_last(_MORE, text), _last(_LESS, text))
+    if start >= 0 and re.match(r"(?:in |for |at |as of )?[ ,]*(?:did|was|were|is|are)\b", text, re.IGNORECASE):
+        return "compare", (f"{text[:start]} {text[end:]}",)
     for pattern_text, kind, pair in _KNOWN:
         if re.search(pattern_text, text, re.IGNORECASE):
             return kind, pair

@@ -19,24 +19,38 @@ MIN_SCORE = 0.75
 """A row whose label meets the question's words less than this is not the one asked for."""
 _OTHER_NAME = 0.97  # what a match by another name of the same line counts
 _GROUPS = tuple(tuple(line.split("|")) for line in """\
-capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|purchases of property, plant and equipment|purchases of property and equipment|additions to property, plant and equipment|additions to property and equipment|expenditures for property, plant and equipment|payments for acquisition of property, plant and equipment|payments to acquire property, plant and equipment|acquisition of property, plant and equipment
-revenue|sales|net sales|total revenue|total net revenue|total net sales|net revenue|top line|turnover|operating revenues|sales and other operating revenues
-net income|net earnings|net profit|bottom line|profit after tax|net income (loss)|net loss|net income or loss|net earnings (loss)
+capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|
+purchases of property, plant and equipment|purchases of property and equipment|
+additions to property, plant and equipment|additions to property and equipment|
+expenditures for property, plant and equipment|payments for acquisition of property, plant and equipment|
+payments to acquire property, plant and equipment|acquisition of property, plant and equipment
+revenue|sales|net sales|total revenue|total net revenue|total net sales|net revenue|top line|turnover|
+operating revenues|sales and other operating revenues
+net income|net earnings|net profit|bottom line|profit after tax|net income (loss)|net loss|net income or loss|
+net earnings (loss)
 operating income|operating profit|income from operations|earnings from operations|EBIT
 cost of goods sold|COGS|cost of sales|cost of products sold|cost of revenue|cost of merchandise sold
-SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|selling, general and administrative expenses|overhead expense|overhead|marketing, selling and administrative expenses|selling, marketing and administrative expenses
-R&D|R&D expense|research spending|research and development spending|research and development|research and development expenses
+SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|
+selling, general and administrative expenses|overhead expense|overhead|marketing, selling and administrative expenses|
+selling, marketing and administrative expenses
+R&D|R&D expense|research spending|research and development spending|research and development|
+research and development expenses
 D&A|D&A expense|depreciation and amortization|depreciation and amortization expense
 inventory|inventories|inventories, net|stock on hand|merchandise inventories
 accounts receivable|receivables|trade receivables|receivables, net|accounts receivable, net|trade accounts receivable
 accounts payable|payables|trade payables|trade accounts payable
-net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|property and equipment, net|net fixed assets|net plant and equipment
-operating cash flow|cash flow from operations|cash from operations|CFO|net cash provided by operating activities|net cash from operating activities|cash provided by operations|net cash flows from operating activities
-income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision|tax charge|income tax charge
-pre-tax income|pretax income|pretax earnings|earnings before tax|income before income taxes|earnings before income taxes|income before provision for income taxes
+net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|
+property and equipment, net|net fixed assets|net plant and equipment
+operating cash flow|cash flow from operations|cash from operations|CFO|net cash provided by operating activities|
+net cash from operating activities|cash provided by operations|net cash flows from operating activities
+income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision|tax charge|
+income tax charge
+pre-tax income|pretax income|pretax earnings|earnings before tax|income before income taxes|
+earnings before income taxes|income before provision for income taxes
 shareholders' equity|total equity|book value|total shareholders' equity|total stockholders' equity|equity
 dividends|dividend payments|cash dividends|dividends paid|cash dividends paid|payments of dividends
-share repurchases|share buybacks|stock buybacks|buybacks|repurchases of common stock|purchases of common stock|purchases of treasury stock|payments for repurchase of shares
+share repurchases|share buybacks|stock buybacks|buybacks|repurchases of common stock|purchases of common stock|
+purchases of treasury stock|payments for repurchase of shares
 cash|cash on hand|cash balance|cash and cash equivalents|cash and equivalents
 long-term debt|long-term borrowings|non-current debt|noncurrent debt|long-term debt, excluding current portion
 basic EPS|basic earnings per share|basic net income per share|net income per share, basic
@@ -44,16 +58,19 @@ diluted EPS|EPS|diluted earnings per share|diluted net income per share|net inco
 stock-based compensation|share-based compensation|stock compensation|stock-based compensation expense
 interest expense|interest cost|cost of borrowing
 debt repayment|debt repayments|debt repaid|repayments of long-term debt|repayments of debt|payments on long-term debt
-new borrowings|debt issued|proceeds from long-term debt|borrowings of long-term debt|proceeds from issuance of long-term debt
+new borrowings|debt issued|proceeds from long-term debt|borrowings of long-term debt|
+proceeds from issuance of long-term debt
 current portion of long-term debt|long-term debt due within one year|current maturities of long-term debt
-accrued liabilities|accrued expenses|accrued expenses and other current liabilities|accrued expenses and other liabilities
+accrued liabilities|accrued expenses|accrued expenses and other current liabilities|
+accrued expenses and other liabilities
 right-of-use assets|operating lease right-of-use assets
 gross margin|gross profit margin|gross profit as a percentage of revenue|gross margin percentage
 operating margin|operating profit margin|operating income margin|operating income as a percentage of revenue
 headcount|employees|number of employees|total employees
-income taxes paid|cash taxes|taxes paid|cash paid for income taxes""".split("\n"))
+income taxes paid|cash taxes|taxes paid|cash paid for income taxes""".replace("|\n", "|").split("\n"))
 """Names of one and the same line, for where the prompt does not say what the rows call it."""
 _OTHER_NAMES: dict[frozenset[str], tuple[str, ...]] = {frozenset(stems(name)): group for group in _GROUPS for name in group}
+_NEGATIVE_BALANCE = re.compile(r"deficit|loss|income|treasury|accumulated|equity|earnings|less|allowance", re.IGNORECASE)
 _NOT_NAMES = frozenset("FY USD US GAAP EPS EBIT EBITDA COGS ROA CFO PPNE PPE AR AP SG R D A Q I".split())
 
 
@@ -111,7 +128,7 @@ class _Finder:
     """Finds the row a name means among the rows that may be meant."""
 
     def __init__(self, rows: Sequence[Row], prompt: Prompt, asked: Asked) -> None:
-        self.rows, self.names = rows, prompt.names
+        self.rows, self.names, self.is_balance = rows, prompt.names, asked.is_balance
         self.matcher = Matcher(prompt.rows)
         self.year = asked.years[0] if asked.years else max((row.passage.fiscal_year for row in rows), default="")
         self.before = asked.years[-1] if len(asked.years) > 1 else str(int(self.year) - 1) if self.year.isdigit() else ""
@@ -126,6 +143,8 @@ class _Finder:
         for row in self.rows:
             if not all(year in row.cells for year in years) or (beside and row.passage.unit != beside.passage.unit):
                 continue
+            if self.is_balance and row.cells[years[0]].startswith("(") and not _NEGATIVE_BALANCE.search(row.label):
+                continue  # a change in the cash flow statement, called as the balance is
             if (score := scores.get(row.label)) is None:
                 score = scores[row.label] = self.score(name, row.label)
             nearness = 0.02 * (row.passage.fiscal_year == self.year) + 0.01 * (beside is not None and
@@ -172,8 +191,8 @@ def _answer_difference(finder: _Finder, asked: Asked) -> str | None:
     if row is None:
         return None
     new, old = row.value(finder.year), row.value(finder.before)
-    return _say([row.cite(finder.year), row.cite(finder.before),
-                 f"{row.show_number(new)} - {row.show_number(old)} = {row.show_number(new - old)}"], row.show_answer(new - old))
+    calculation = f"{row.show_number(new)} - {row.show_number(old)} = {row.show_number(new - old)}"
+    return _say([row.cite(finder.year), row.cite(finder.before), calculation], row.show_answer(new - old))
 
 
 def _answer_compare(finder: _Finder, asked: Asked) -> str | None:
@@ -196,8 +215,7 @@ def _two_rows(finder: _Finder, asked: Asked) -> tuple[Row, Row, Decimal, Decimal
 
 
 def _answer_ratio(finder: _Finder, asked: Asked) -> str | None:
-    printed = finder.find(asked.whole, finder.year)
-    if printed and "%" in printed.cells[finder.year]:
+    if asked.whole and finder.find(asked.whole, finder.year):  # a row prints it: Operating margin 2022: 17.8%
         return _answer_lookup(finder, dataclasses.replace(asked, names=(asked.whole,)))
     found = _two_rows(finder, asked)
     if found is None or not found[3]:

@@ -20,10 +20,15 @@ _CELL = re.compile(
 _QUESTION = "Question: "
 _HINT = re.compile(r"^In the passages, (?P<pairs>.+)\.$")
 _FORM = re.compile(r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:19|20)\d\d.*", re.IGNORECASE)
-_SUFFIX = re.compile(r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$",
-                     re.IGNORECASE)
+_SUFFIX = re.compile(
+    r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$", re.IGNORECASE)
+_COUNTED = re.compile(r"\bshares\b.*\b(?:outstanding|issued)|weighted.average|^number of|\bemployees$", re.IGNORECASE)
 _DROPPED = frozenset("of the a an and or in to on at for from by as its with our their s end year ended per".split())
 _LIGHT = frozenset("total net consolidated attributabl expens cost balanc number".split())
+_ACTIONS = frozenset("purchas addition acquisition expenditur spending payment repayment proceed repurchas issuanc".split())
+"""Money that moves: spending on property is never the property."""
+_QUALIFIERS = frozenset("discontinu befor accumulat deferr foreign stat federal excluding".split())
+"""Words that make another line of a label: net income is never income before taxes."""
 _SAME = {word: same for same, words in {
     "shareholder": "stockholder shareowner stockholders shareowners", "operat": "operating operations operation",
     "stock": "share shares stocks", "expens": "expense expenses", "provid": "provided generated", "invest": "investing",
@@ -42,8 +47,7 @@ class Row:
     @property
     def is_share_count(self) -> bool:
         """Whether the amounts count something and are no money."""
-        counts = re.search(r"\bshares\b.*\b(?:outstanding|issued)|weighted.average|^number of|\bemployees$", self.label, re.I)
-        return bool(counts) and not self.is_per_share
+        return bool(_COUNTED.search(self.label)) and not self.is_per_share
 
     @property
     def is_per_share(self) -> bool:
@@ -175,6 +179,8 @@ class Matcher:
         best = 0.0
         for words, total, worth in self.readings[label]:
             if both := asked & words:
+                worth *= 1.0 if bool(asked & _ACTIONS) == bool(words & _ACTIONS) else 0.7
+                worth *= 0.85 ** len((asked ^ words) & _QUALIFIERS)
                 best = max(best, worth * 2 * self._total(both) / (wanted + total))
         return best
 
