@@ -108,7 +108,7 @@ def test_answer_cites_document_and_page():
 
 
 def test_number_without_a_source_is_refused_flagged_or_let_through():
-    completion = "Net sales 2021: 4,999 [1]\nAnswer: $4,999 million"
+    completion = "Sales 2021: 4,999 [1]\nAnswer: $4,999 million"
     assert answer(completion).is_refusal
     assert answer(completion, guard="flag").problems
     assert not answer(completion, guard="flag").is_refusal
@@ -140,7 +140,15 @@ def test_a_citation_of_the_wrong_passage_is_mended_and_said():
 
 
 def test_a_cited_line_that_stands_nowhere_is_not_mended():
-    assert answer("Net sales 2021: 4,211 [1]\nAnswer: $4,211 million", hit("Prose.", 1), hit(TEXT, 2)).is_refusal
+    assert answer("Net profit 2021: 4,211 [1]\nAnswer: $4,211 million", hit("Prose.", 1), hit(TEXT, 2)).is_refusal
+
+
+def test_a_misquoted_row_is_set_right_and_said():
+    found = answer("Net sales 2021: 4,211 [2]\nNet sales 2020: 3,900 [2]\n4,211 - 3,900 = 311\nAnswer: $311 million",
+                   hit("Prose.", 1), hit(TEXT, 2))
+    assert found.text == "$310 million"
+    assert "'Net sales 2021' was misquoted: 4,211, where [2] prints 4,210" in found.problems
+    assert found.citations[0].quote == "Net sales 2021: 4,210"
 
 
 def test_citation_of_a_passage_that_does_not_exist_is_a_problem():

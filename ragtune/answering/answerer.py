@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Sequence
 
 from ragtune.answering.calculate import recompute
 from ragtune.answering.guard import NumberGuard, find_amounts
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
+from ragtune.answering.quote import mend_rows, verify_citations
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Citation, Hit, Passage
 from ragtune.seams import Generator, Progress, Searcher
 
 MAX_QUESTION_CHARACTERS = 4000
-_CITED_LINE = re.compile(r"^(?P<line>[^\n\[\]]+?\s*)\[(?P<number>\d{1,3})\]", re.MULTILINE)
 logger = logging.getLogger(__name__)
 
 
@@ -65,8 +64,10 @@ class Answerer:
             self.recipe.generator.max_prompt_tokens,
             self.generator.context_tokens - self.recipe.generator.max_new_tokens,
         )
+        names_rows = self.recipe.answering.names_rows
         fitted = [
-            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit) for question, hits in items
+            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+            for question, hits in items
         ]
         completions = self.generator.generate(
             [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
@@ -77,11 +78,13 @@ class Answerer:
         ]
 
     def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
-        """Turn a completion into an answer: calculations recomputed, citations resolved, numbers guarded."""
-        computed, corrected = recompute(completion)
+        """Turn a completion into an answer: rows and calculations set right, citations resolved, numbers guarded."""
+        quoted, misquotes = mend_rows(completion, passages)
+        computed, corrected = recompute(quoted)
         computed, moved = verify_citations(computed, passages)
         text, reasoning, numbers, is_refusal = parse_completion(computed)
         problems = [f"{corrected} calculation result(s) were wrong and recomputed"] if corrected else []
+        problems += [f"'{m.row}' was misquoted: {m.said}, where [{m.passage}] prints {m.printed}" for m in misquotes]
         problems += [f"the citation [{old}] was mended: its line stands in [{new}]" for old, new in moved]
         shown = {passage.number: passage for passage in passages}
         problems += [f"the cited passage [{number}] does not exist" for number in numbers if number not in shown]
@@ -110,28 +113,6 @@ class Answerer:
         if mode == "flag":
             return answer
         return dataclasses.replace(answer, text=REFUSAL, citations=(), is_refusal=True)
-
-
-def verify_citations(text: str, passages: Sequence[Passage]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text with mended citations, and (cited, mended) numbers of those that were.
-
-    A cited line that does not stand in the passage it names, but does stand, word for word, in another that is shown,
-    is cited to that one: the page a reader opens must hold the figure. Lines found nowhere are left to the guard.
-    """
-    lines_of = {passage.number: set(passage.text.split("\n")) for passage in passages}
-    moved: list[tuple[int, int]] = []
-
-    def mend(match: re.Match[str]) -> str:
-        line, cited = match["line"].strip(), int(match["number"])
-        if line in lines_of.get(cited, ()):
-            return match[0]
-        holder = next((number for number, lines in lines_of.items() if line in lines), None)
-        if holder is None:
-            return match[0]
-        moved.append((cited, holder))
-        return f"{match['line']}[{holder}]"
-
-    return _CITED_LINE.sub(mend, text), moved
 
 
 def _holders(text: str, passages: Sequence[Passage]) -> list[Passage]:

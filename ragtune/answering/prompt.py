@@ -10,6 +10,7 @@ from ragtune.files import hash_text
 from ragtune.records import ANSWER as ANSWER
 from ragtune.records import REFUSAL as REFUSAL
 from ragtune.records import Chunk, Hit, Message, Passage, Question
+from ragtune.retrieval.terms import name_rows, render_names
 
 SYSTEM = (
     "Answer the question from the numbered passages. Cite the passage of each fact as [n], show the calculation if there "
@@ -55,10 +56,17 @@ def number_passages(hits: Sequence[Hit]) -> tuple[Passage, ...]:
     )
 
 
-def render_prompt(question: str, passages: Sequence[Passage] = ()) -> tuple[Message, ...]:
+def render_question(question: str, passages: Sequence[Passage] = (), names_rows: bool = True) -> str:
+    """Return the question, with the sentence that says what the passages call its line items where they do otherwise."""
+    asked = f"Question: {neutralise(question.strip())}"
+    named = render_names(name_rows(question, [passage.text for passage in passages])) if names_rows else ""
+    return f"{asked}\n{named}" if named else asked
+
+
+def render_prompt(question: str, passages: Sequence[Passage] = (), names_rows: bool = True) -> tuple[Message, ...]:
     """Return the chat messages for a question: passages first, the question after them; none for closed book."""
     parts = [f"[{passage.number}] {passage.title}\n{passage.text}" for passage in passages]
-    parts.append(f"Question: {neutralise(question.strip())}")
+    parts.append(render_question(question, passages, names_rows))
     return (
         Message(role="system", content=SYSTEM),
         Message(role="user", content="\n\n".join(parts)),
@@ -70,6 +78,7 @@ def fit_prompt(
     passages: Sequence[Passage],
     count_tokens: Callable[[Sequence[Message]], int],
     max_tokens: int,
+    names_rows: bool = True,
 ) -> tuple[tuple[Message, ...], tuple[Passage, ...]]:
     """Return the prompt within ``max_tokens`` and the passages it shows.
 
@@ -77,24 +86,22 @@ def fit_prompt(
     their order and are numbered anew. A question that does not fit alone is returned without passages.
     """
     kept = list(passages)
-    while kept and count_tokens(render_prompt(question, kept)) > max_tokens:
+
+    def fits(trial: Sequence[Passage]) -> bool:
+        return count_tokens(render_prompt(question, trial, names_rows)) <= max_tokens
+
+    while kept and not fits(kept):
         worst = max(range(len(kept)), key=lambda i: (kept[i].rank, i))
-        shorter = _shorten(kept, worst, question, count_tokens, max_tokens)
+        shorter = _shorten(kept, worst, fits)
         if shorter is None:
             del kept[worst]
         else:
             kept[worst] = shorter
         kept = [_renumbered(passage, number) for number, passage in enumerate(kept, start=1)]
-    return render_prompt(question, kept), tuple(kept)
+    return render_prompt(question, kept, names_rows), tuple(kept)
 
 
-def _shorten(
-    passages: list[Passage],
-    position: int,
-    question: str,
-    count_tokens: Callable[[Sequence[Message]], int],
-    max_tokens: int,
-) -> Passage | None:
+def _shorten(passages: list[Passage], position: int, fits: Callable[[Sequence[Passage]], bool]) -> Passage | None:
     """Return the passage with as many of its first lines as fit, or None where fewer than two lines would remain."""
     lines = passages[position].text.split("\n")
     low, high = 1, len(lines) - 1  # invariant: `low` lines may fit, more than `high` do not
@@ -102,7 +109,7 @@ def _shorten(
         middle = (low + high + 1) // 2
         trial = list(passages)
         trial[position] = _with_text(passages[position], "\n".join(lines[:middle]))
-        if count_tokens(render_prompt(question, trial)) <= max_tokens:
+        if fits(trial):
             low = middle
         else:
             high = middle - 1
@@ -149,11 +156,11 @@ def parse_completion(completion: str) -> tuple[str, str, tuple[int, ...], bool]:
     return answer, before.strip() if found else "", numbers, is_refusal
 
 
-def prompt_hash() -> str:
+def prompt_hash(names_rows: bool = True) -> str:
     """Return the hash that every manifest carries: it changes when any rendering of the prompt changes."""
     chunk = Chunk("c", "d", "NAME", "In millions\n2021 2020\nNet sales $ 4,210 $ (3,900)\nProse <|x|>.", 7, 7, 0, 1,
                   {"company": "Acme", "form": "10-K", "fiscal_year": 2021, "unit": "millions"})
     passages = number_passages([Hit(chunk, 1.0, 1, "dense")])
-    question = Question("q", "What were net sales?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
-    samples = [render_prompt(question.text, passages), *(render_completion(question, p) for p in (passages, ()))]
+    question = Question("q", "What was turnover?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
+    samples = [render_prompt(question.text, passages, names_rows), *(render_completion(question, p) for p in (passages, ()))]
     return hash_text(repr(samples))

@@ -50,7 +50,7 @@ def render_card(train: Sequence[Example], test: Sequence[Example], facts: CardFa
         "Each row holds `prompt` (chat messages: numbered passages, then the question), `completion` (the answer with its "
         "citations, or the refusal) and `provenance` (question, evidence, passages in order and which of them are gold).",
         f"Questions: {facts.source}. Passages come from the search that serves (`{facts.recipe.retrieval.method}`, index "
-        f"`{facts.index_id}`); prompts were rendered by prompt `{prompt_hash()}`.", "",
+        f"`{facts.index_id}`); prompts were rendered by prompt `{prompt_hash(facts.recipe.answering.names_rows)}`.", "",
         *_render_counts(sides, facts), "", *_render_method(facts.recipe), "", "## Documents", "",
         *(f"- {side}: {', '.join(names) or 'none'}" for side, names in facts.documents.items()),
     ]

@@ -61,12 +61,14 @@ def build_examples(
     is_served: bool = False,
     excluded: Collection[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    names_rows: bool = True,
 ) -> BuildResult:
     """Return the tuning rows of the questions; with ``is_served`` one row each as serving would show it, for testing.
 
     ``excluded`` are documents no row shows a passage of: training rows show none of a test document. ``groups``
-    (question id -> groups) goes into the provenance. Deterministic under ``dataset.seed``. Raises RunError where more than
-    ``dataset.max_dropped_share`` of the rows had to be left out, naming the counts.
+    (question id -> groups) goes into the provenance. ``names_rows`` is as in ``render_prompt``. Deterministic under
+    ``dataset.seed``. Raises RunError where more than ``dataset.max_dropped_share`` of the rows had to be left out, naming
+    the counts.
     """
     examples: dict[tuple[str, str], Example] = {}
     dropped: Counter[str] = Counter()
@@ -85,7 +87,7 @@ def build_examples(
             needs = find_same_rows(question, needs, [hit.chunk for hit in hits])
             rows = (_serve(question, hits, needs, retrieval),) if is_served else _draw(question, hits, needs, dataset)
             for row in rows:
-                example = _render(row, count_tokens, retrieval, generator, (groups or {}).get(question.id, ()))
+                example = _render(row, count_tokens, retrieval, generator, (groups or {}).get(question.id, ()), names_rows)
                 if isinstance(example, Example):
                     key = (example.prompt[-1]["content"], example.completion)
                     skipped["the same row was drawn before"] += key in examples
@@ -150,11 +152,12 @@ def _best_gold(needs: Sequence[Need], hits: Sequence[Hit]) -> list[Chunk]:
 
 
 def _render(
-    row: Row, count_tokens: CountTokens, retrieval: Retrieval, generator: Generator, groups: Sequence[str]
+    row: Row, count_tokens: CountTokens, retrieval: Retrieval, generator: Generator, groups: Sequence[str], names_rows: bool
 ) -> Example | str:
     """Return the example of a row, or the reason why there is none."""
     question = row.question
-    prompt, shown = fit_prompt(question.text, number_passages(row.hits), count_tokens, generator.max_prompt_tokens)
+    passages = number_passages(row.hits)
+    prompt, shown = fit_prompt(question.text, passages, count_tokens, generator.max_prompt_tokens, names_rows)
     if not shown and count_tokens(prompt) > generator.max_prompt_tokens:
         return "the question alone is over the token budget"
     if row.mode == "distractors" and not shown and row.hits:

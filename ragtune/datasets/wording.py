@@ -8,34 +8,7 @@ from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact
 from ragtune.documents.statements import is_paid_out
-
-# Other names of a line, by what its label says; a '*' marks a plural.
-GLOSSARY: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), names) for pattern, names in (
-        (r"^(?:capital expenditures|capital spending|"
-         r"(?:purchases|acquisitions?|additions?) (?:of|to) (?:property|plant|fixed)[^,]*(?:, plant,? and equipment)?|"
-         r"expenditures for property.*|payments to acquire property.*)$",
-         ("capital expenditure", "capex", "spending on property, plant and equipment")),
-        (r"^(?:total )?(?:net )?(?:sales|revenues?)$", ("revenue", "sales*", "total revenue")),
-        (r"^net (?:income|earnings)$", ("net income", "net profit", "bottom line")),
-        (r"^(?:operating income|income from operations|operating profit)$", ("operating income", "operating profit")),
-        (r"^cost of (?:goods sold|sales|products sold|revenues?)$", ("cost of goods sold", "cost of sales", "COGS")),
-        (r"^selling, general (?:and|&) administrative(?: expenses?)?$", ("SG&A expense", "SG&A costs*")),
-        (r"^research and development(?: expenses?| costs)?$", ("R&D expense", "research and development spending")),
-        (r"^(?:(?:total )?inventories|inventories, net)$", ("inventory", "inventories*")),
-        (r"^(?:trade )?(?:accounts )?receivables?(?:, net)?$", ("accounts receivable", "receivables*")),
-        (r"^accounts payable$", ("accounts payable", "trade payables*")),
-        (r"^property,? plant(?:,)? and equipment,? net$", ("net PP&E", "net property, plant and equipment")),
-        (r"^net cash (?:provided by|from) operating activities$", ("cash flow from operations", "operating cash flow")),
-        (r"^depreciation and amortization(?: expense)?$", ("depreciation and amortization", "D&A expense")),
-        (r"^(?:provision for income taxes|income tax expense|income taxes)$",
-         ("income tax expense", "provision for income taxes")),
-        (r"^total (?:stockholders|shareholders|shareowners)['’]? equity$", ("shareholders' equity", "total equity")),
-        (r"^(?:cash )?dividends(?: paid| declared)?.*$", ("dividends*", "dividend payments*")),
-        (r"^(?:repurchases?|purchases?) of (?:common|treasury) (?:stock|shares).*$",
-         ("share repurchases*", "stock buybacks*")),
-    )
-)
+from ragtune.retrieval.terms import TERMS
 
 
 @dataclass(frozen=True)
@@ -52,11 +25,11 @@ class Asked:
 
 
 def call_line(fact: Fact, draw: random.Random) -> Asked:
-    """Return one of the names of a line: its own, or with even chances another where the glossary has one."""
+    """Return one of the names of a line: its own, or with even chances another where the table of terms has one."""
     own = lower_first(fact.label)
     head = re.split(r" (?:of|to|on|from|for|before|at|by|in) |, net|, less|\(", own)[0].strip()
     own += "*" if head.endswith("s") and not head.endswith("ss") else ""
-    others = next((names for pattern, names in GLOSSARY if pattern.match(fact.label)), ())
+    others = next((term.names for term in TERMS if term.names_row(fact.label)), ())
     chosen = draw.choice(others) if others and draw.random() < 0.5 else own
     return Asked(chosen.removesuffix("*"), "were" if chosen.endswith("*") else "was")
 

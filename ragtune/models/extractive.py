@@ -156,7 +156,8 @@ class _Finder:
     def score(self, name: str, label: str) -> float:
         """Return how well a label meets a name or what the passages call it, 0 to 1."""
         words = frozenset(stems(name))
-        called = [said for word, said in self.names if frozenset(stems(word)) == words]
+        called = [re.sub(rf"\b{re.escape(word)}(?!\w)", lambda _, said=said: said, name, flags=re.IGNORECASE)  # type: ignore[misc]
+                  for word, said in self.names if word.lower() in name.lower()]
         return max(self.matcher.score(name, label), *(self.matcher.score(other, label) for other in called),
                    *(_OTHER_NAME * self.matcher.score(other, label) for other in _OTHER_NAMES.get(words, ())), 0.0)
 

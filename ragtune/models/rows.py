@@ -109,7 +109,7 @@ def parse_prompt(text: str) -> Prompt:
     question, _, hint = asked.removeprefix(_QUESTION).partition("\n") if found else (text, "", "")
     match = _HINT.match(hint.strip())
     pairs = [pair.partition(" is called ") for pair in match["pairs"].split("; ")] if match else []
-    names = tuple((name.strip(), label.strip()) for name, is_pair, label in pairs if is_pair)
+    names = tuple((name.strip(), label.strip()) for name, is_pair, labels in pairs if is_pair for label in labels.split(" or "))
     passages: list[Shown] = []
     rows: list[Row] = []
     for line in shown.split("\n") if found else ():

@@ -74,6 +74,7 @@ class Answering(Section):
     guard: Literal["refuse", "flag", "none"] = Field(
         "refuse", description="Numbers that no cited passage holds: refuse the answer, only flag it, or do not check."
     )
+    names_rows: bool = Field(True, description="Say beside the question what the passages call what it asks for.")
 
 
 class Dataset(Section):

@@ -40,5 +40,6 @@ def open_assistant(
         raise RunError(f"there is no tuned model at {folder}. Do: ragtune train, or ask the base model with --model base")
     tuned = open_run(folder)
     generator = open_generator(recipe.generator, adapter=tuned.adapter)
-    check_run_fits(tuned, searcher.index.id, prompt_hash(), getattr(generator, "fingerprint", ""), allow_mismatch)
+    ours = prompt_hash(recipe.answering.names_rows)
+    check_run_fits(tuned, searcher.index.id, ours, getattr(generator, "fingerprint", ""), allow_mismatch)
     return Answerer(generator, searcher, recipe)

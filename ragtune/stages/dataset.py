@@ -77,7 +77,7 @@ def run_dataset(
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(
             folder, "dataset", id=hash_file(folder / "train.jsonl")[:16], recipe=recipe.model_dump(mode="json"),
-            index_id=searcher.index.id, prompt_hash=prompt_hash(), source=source,
+            index_id=searcher.index.id, prompt_hash=prompt_hash(recipe.answering.names_rows), source=source,
             counts={key: value for key, value in summary.to_dict().items() if key not in ("folder", "seconds")},
         )
     return summary
@@ -92,9 +92,11 @@ def _build(
     names = {question.id: list(groups(question)) for question in [*train, *test]}
     return {
         "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
-                                progress_of(report, "training rows"), excluded=excluded, groups=names),
+                                progress_of(report, "training rows"), excluded=excluded, groups=names,
+                                names_rows=recipe.answering.names_rows),
         "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
-                               progress_of(report, "test rows"), is_served=True, groups=names),
+                               progress_of(report, "test rows"), is_served=True, groups=names,
+                               names_rows=recipe.answering.names_rows),
     }
 
 

@@ -22,7 +22,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Question, Setting
 from ragtune.seams import Generator, Report, Searcher, progress_of
 
-VERSION = 2
+VERSION = 3
 """Raise it when answers come about in another way: logs of an earlier version are then not gone on with."""
 logger = logging.getLogger(__name__)
 Opener = Callable[[], Generator]
@@ -86,7 +86,7 @@ def _open_models(
     if opened is None:
         return {"base": lambda: generator}, {"base": fingerprint}
     adapter = opened.adapter
-    check_run_fits(opened, index_id, prompt_hash(), fingerprint, allow_mismatch)
+    check_run_fits(opened, index_id, prompt_hash(recipe.answering.names_rows), fingerprint, allow_mismatch)
     attach = getattr(generator, "attach", None)
     if attach is None:  # a remote or fake model: opening it with an adapter says why it cannot be tuned
         open_generator(recipe.generator, adapter=adapter)
@@ -157,7 +157,8 @@ def evaluate_models(
         write_report(partial, summary, graded, recipe, run)
         write_manifest(
             partial, "evaluation", recipe=json.loads(recipe.model_dump_json()), key=key, index_id=index_id, models=model_ids,
-            prompt_hash=prompt_hash(), questions=len(questions), ladder=summary.to_dict()["ladder"],
+            prompt_hash=prompt_hash(recipe.answering.names_rows), questions=len(questions),
+            ladder=summary.to_dict()["ladder"],
         )
     return summary
 
@@ -179,7 +180,7 @@ def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str) -> str
     """Return the hash of all that the answers depend on but the models: a log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
     asked = [question.to_dict() for question in questions]
-    entries = [values, asked, index_id, prompt_hash(), VERSION]
+    entries = [values, asked, index_id, prompt_hash(recipe.answering.names_rows), VERSION]
     return hash_text(json.dumps(entries, sort_keys=True, default=str))
 
 

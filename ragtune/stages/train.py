@@ -78,7 +78,7 @@ def run_train(
     method = find_method(recipe.training.method)
     source = dataset or dataset_folder(recipe)
     target = out or run_folder(recipe)
-    manifest = _check_dataset(source, index, allow_other_prompt)
+    manifest = _check_dataset(source, index, prompt_hash(recipe.answering.names_rows), allow_other_prompt)
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
@@ -100,12 +100,12 @@ def run_train(
     return summary
 
 
-def _check_dataset(source: Path, index: Path | None, allow_other_prompt: bool) -> dict[str, Any]:
+def _check_dataset(source: Path, index: Path | None, ours: str, allow_other_prompt: bool) -> dict[str, Any]:
     """Return the manifest of the dataset. Raises RunError where its prompt or index is another than ours."""
     manifest = read_manifest(source, "dataset")
     if not (source / "train.jsonl").is_file():
         raise RunError(f"{source} has no train.jsonl. Do: ragtune dataset --recipe FILE")
-    made, ours = manifest.get("prompt_hash"), prompt_hash()
+    made = manifest.get("prompt_hash")
     if made != ours and not allow_other_prompt:
         raise RunError(
             f"the dataset {source} was made with prompt {made}, this ragtune asks with prompt {ours}: a model tuned on one "

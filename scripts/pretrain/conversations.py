@@ -14,12 +14,12 @@ import words
 from tables import Filings, Table
 from wording import calculate, money, value_of
 
-from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt
+from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt, render_question
 from ragtune.records import Hit, Message, Passage, Question
 
 STYLES = {"house": 38, "rows": 36, "title": 10, "value": 6, "sentence": 6, "restated": 4}
 """Share of conversations by answer style, in percent: only 'house' is the form that ragtune tunes to."""
-KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 10, "versus": 3, "absent": 13}
+KINDS = {"figure": 38, "growth": 14, "difference": 11, "ratio": 11, "compare": 10, "versus": 3, "absent": 16}
 """How often a kind of question is tried, in percent; a calculation is left out where the figures do not allow it."""
 REFUSALS = {
     "rows": "No such row in the passages.",
@@ -61,13 +61,17 @@ class Conversation:
     passages: tuple[Passage, ...]
     turns: tuple[Turn, ...]
     style: str
+    names_rows: bool = True
 
     def messages(self, turn_count: int | None = None) -> list[Message]:
         """Return the chat messages of the first turns, answers included."""
         messages: list[Message] = []
         for number, turn in enumerate(self.turns[:turn_count]):
-            asked = render_prompt(turn.question.text, self.passages if number == 0 else ())
-            messages += asked if number == 0 else asked[1:]
+            if number == 0:
+                messages += render_prompt(turn.question.text, self.passages, self.names_rows)
+            else:
+                asked = render_question(turn.question.text, self.passages, self.names_rows)
+                messages.append(Message(role="user", content=asked))
             messages.append(Message(role="assistant", content=turn.completion))
         return messages
 
@@ -85,6 +89,8 @@ class Stage:
     label_words: int
     real_share: float
     figures_only: bool = False
+    most_amounts: int = 0
+    """Amounts of all passages together, about; 0 does not limit them."""
 
 
 STAGES = (
@@ -92,8 +98,8 @@ STAGES = (
     Stage(0.22, 192, 10, (1, 1), (2, 4), (1, 2), 2, 0.0),
     Stage(0.36, 256, 8, (1, 2), (2, 5), (1, 3), 3, 0.0),
     Stage(0.60, 384, 6, (1, 2), (3, 8), (1, 3), 5, 0.4),
-    Stage(0.76, 640, 4, (1, 3), (4, 11), (2, 3), 5, 0.5),
-    Stage(1.00, 1152, 3, (1, 4), (5, 14), (2, 3), 5, 0.6),
+    Stage(0.76, 896, 3, (1, 3), (4, 11), (2, 3), 5, 0.5),
+    Stage(1.00, 1536, 2, (1, 4), (4, 28), (2, 3), 5, 0.6, most_amounts=52),
 )
 """The curriculum, easiest first."""
 
@@ -114,11 +120,18 @@ def find_facts(tables: list[Table], passages: tuple[Passage, ...]) -> list[Fact]
 class Teacher:
     """Makes conversations about drawn tables."""
 
-    def __init__(self, filings: Filings, style: str | None = None) -> None:
-        """``style`` fixes the answer style; None draws it by STYLES."""
+    def __init__(
+        self, filings: Filings, style: str | None = None, kinds: dict[str, int] | None = None, other_names: float = 0.4
+    ) -> None:
+        """``style`` fixes the answer style; None draws it by STYLES.
+
+        ``kinds`` are drawn instead of KINDS, ``other_names`` is how often a row that has one is asked by another name.
+        """
         self.filings = filings
         self.random = filings.random
         self.style = style
+        self.kinds = kinds or KINDS
+        self.other_names = other_names
 
     def conversation(self, stage: Stage, turn_count: int) -> Conversation:
         """Return a conversation with up to ``turn_count`` turns."""
@@ -129,7 +142,7 @@ class Teacher:
         facts = [fact for fact in find_facts(tables, passages) if value_of(fact.amount) is not None]
         turns: list[Turn] = []
         for number in range(turn_count):
-            kind = "figure" if stage.figures_only else draw.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+            kind = "figure" if stage.figures_only else draw.choices(tuple(self.kinds), tuple(self.kinds.values()))[0]
             if not tables:
                 kind, turn_count = "absent", 3
                 if number >= 3:
@@ -149,17 +162,22 @@ class Teacher:
                     gold,
                 )
             )
-        return Conversation(passages, tuple(turns), style)
+        return Conversation(passages, tuple(turns), style, draw.random() < 0.8)
 
     def _tables(self, stage: Stage) -> list[Table]:
         """Return the tables of a prompt: some of one company (other statements, other years), some of others."""
         draw, make = self.random, self.filings.table
 
+        count = draw.randint(*stage.passages)
+        fewest, most = stage.rows
+
         def size() -> tuple[int, int, int]:
-            return draw.randint(*stage.rows), draw.randint(*stage.columns), stage.label_words
+            columns = draw.randint(*stage.columns)
+            limit = stage.most_amounts // (count * columns) if stage.most_amounts else most
+            return draw.randint(fewest, max(fewest + 2, min(most, limit))), columns, stage.label_words
 
         tables = [make(*size())]
-        for _ in range(draw.randint(*stage.passages) - 1):
+        for _ in range(count - 1):
             first, kind = draw.choice(tables), draw.random()
             if kind < 0.45:
                 tables.append(make(*size(), first.company, first.fiscal_year))
@@ -174,6 +192,12 @@ class Teacher:
             company = draw.choice(tables).company
             prose = tuple((self.filings.prose(company), ()) for _ in range(draw.randint(1, 3)))
             tables.append(replace(tables[0], company=company, page=draw.randint(2, 140), columns=(), unit="", lines=prose))
+        elif self.filings.real_share and self.filings.real_prose and draw.random() < 0.3:
+            read = draw.choice(self.filings.real_prose)
+            unit = draw.choice(("", tables[0].unit))
+            tables[-1 if len(tables) > 1 else 1 :] = [
+                replace(draw.choice(tables), page=draw.randint(2, 140), columns=(), unit=unit, lines=read.lines)
+            ]
         draw.shuffle(tables)
         return tables
 
@@ -187,7 +211,7 @@ class Teacher:
             for key, value in words.ALSO_CALLED.items()
             if key in labels and key != label.lower() and set(value) & set(names)
         }
-        if names and not others and draw.random() < 0.4:
+        if names and not others and draw.random() < self.other_names:
             return draw.choice(names)
         if draw.random() < 0.1 or sum(letter.isupper() for letter in label.split(" ")[0]) > 1:
             return label
@@ -219,7 +243,18 @@ class Teacher:
             u=f" (in USD {fact.unit or 'millions'})" if draw.random() < 0.2 else "",
             **more,
         )
-        return Question("", text, kind=kind, metadata={"asked": asked, "is_more": is_more, "other": more.get("m", "")})
+        aside = draw.random()
+        if aside < 0.1:
+            text = draw.choice(wording.BEFORE).format(t=draw.choice(wording.SOURCES)) + text
+        elif aside < 0.25:
+            scale = draw.choice(("millions", "thousands", "billions"))
+            text += draw.choice(wording.AFTER).format(t=draw.choice(wording.SOURCES), u=scale)
+        return Question(
+            "",
+            text,
+            kind=kind,
+            metadata={"label": fact.label, "asked": asked, "is_more": is_more, "other": more.get("m", "")},
+        )
 
     def _ask(self, kind: str, facts: list[Fact], tables: list[Table]) -> tuple[Question, list[Fact]] | None:
         """Return a question of a kind and the figures that answer it (none if it is unanswerable), None if impossible."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from conversations import STAGES, Conversation, Stage, Teacher
-from shape import Reader, Shape, initialise, share_embeddings
+from shape import Reader, Shape, deepen, initialise, share_embeddings
 from tables import HELD_OUT, Filings, load_tables
 from torch import Tensor
 
@@ -112,8 +112,13 @@ class Training:
         self.step, self.tokens, self.elapsed_s, self.stage = 0, 0, 0.0, 0
         self.log: list[dict[str, Any]] = []
         self.master = Reader(Shape(vocabulary=len(self.tokenizer)))
-        share_embeddings(self.master, self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer)))))
-        initialise(self.master)
+        if options.start and not options.checkpoint.exists():
+            self._begin_from(torch.load(options.start, weights_only=True))
+        elif not options.checkpoint.exists():
+            share_embeddings(self.master, self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer)))))
+            initialise(self.master)
+        else:
+            self.master = Reader(Shape(**torch.load(options.checkpoint, weights_only=True)["shape"]))
         self.optimisers = optimisers(self.master, options.rate)
         if options.checkpoint.exists():
             self._resume()
@@ -125,6 +130,14 @@ class Training:
         self.draw = random.Random(options.seed + self.step)  # the same in every process: one stage a step
         self.losses: deque[float] = deque(maxlen=100)
         self.exact: deque[tuple[int, int]] = deque(maxlen=60)
+
+    def _begin_from(self, state: dict[str, Any]) -> None:
+        """Take a finished run's weights, deepened to ``layers``; the clock and the optimisers begin anew."""
+        self.master = Reader(Shape(**state["shape"]))
+        self.master.load_state_dict(state["weights"])
+        if self.options.layers > self.master.shape.layers:
+            self.master = deepen(self.master, self.options.layers)
+        self.tokens, self.stage, self.log = state["tokens"], len(STAGES) - 1, json.loads(state["log"])
 
     def _resume(self) -> None:
         state = torch.load(self.options.checkpoint, weights_only=True)
@@ -272,6 +285,8 @@ def main() -> None:
         "--work", type=Path, required=True, help="folder with tokenizer/ and tables.jsonl; checkpoints go there"
     )
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--start", type=Path, help="checkpoint of a finished run to go on from, with a clock of its own")
+    parser.add_argument("--layers", type=int, default=0, help="with --start: deepen the model to so many layers")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--cooldown", type=float, default=0.35, help="share of the time over which the learning rate falls")
     parser.add_argument("--promote", type=float, default=0.8, help="share of exact answers that ends a stage")

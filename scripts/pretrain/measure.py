@@ -1,25 +1,28 @@
 """Measure an exported model: greedy answers to served prompts about filings it never saw.
 
-Fictitious filings come from a seed of their own, real ones from the training companies that are held out. Passages and
-questions are drawn as in training, one question a prompt. *Figure* is right when the answer names the gold amount and no
-other, *figure quoted* when the completion names it at all; *operands* when the shown calculation has the gold's left side.
+Fictitious filings come from a seed of their own, real ones from the training companies that are held out. A question is
+asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that, with rows and calculations set
+right as serving does, names the gold amount and no other, or the right yes or no; *quoted* says that the completion names
+the amount at all, *operands* that the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversations import STAGES, Conversation, Stage, Teacher
+from conversations import Conversation, Stage, Teacher
 from tables import HELD_OUT, Filings, Table, load_tables
 
+from ragtune.answering.calculate import recompute
 from ragtune.answering.prompt import parse_completion, render_prompt
+from ragtune.answering.quote import mend_rows
 
 SEED = 20_000_003
 CALCULATIONS = ("growth", "difference", "ratio", "margin")
@@ -38,12 +41,41 @@ class HeldOut(Filings):
             self.real = whole
 
 
-def draw_prompts(teacher: Teacher, stage: Stage, count: int) -> Iterator[Conversation]:
-    """Yield conversations of one answerable or unanswerable question with its passages."""
+@dataclass(frozen=True)
+class Task:
+    """What is asked of one page: the kinds of question, and whether a row is asked by another name than its own."""
+
+    kinds: dict[str, int]
+    other_names: float = 0.0
+
+
+TASKS = {
+    "figure": Task({"figure": 1}),
+    "figure, other name": Task({"figure": 1}, 1.0),
+    "calculation": Task({"growth": 1, "difference": 1, "ratio": 1}),
+    "yes or no": Task({"compare": 3, "versus": 1}),
+    "absent": Task({"absent": 1}),
+}
+PAGES = {
+    "fictitious, one passage of 6-16 rows": Stage(1.0, 1536, 1, (1, 1), (6, 16), (2, 3), 5, 0.0),
+    "fictitious, 3 passages": Stage(1.0, 1536, 1, (3, 3), (4, 9), (2, 3), 5, 0.0),
+    "real, one passage of 6-28 rows": Stage(1.0, 1536, 1, (1, 1), (6, 28), (2, 3), 5, 1.0, most_amounts=60),
+    "real, 3 passages": Stage(1.0, 1536, 1, (3, 3), (4, 9), (2, 3), 5, 1.0),
+}
+
+
+def draw_prompts(teacher: Teacher, stage: Stage, count: int, names_rows: bool = True) -> Iterator[Conversation]:
+    """Yield conversations of one question with its passages, within the tokens that serving allows (by characters)."""
     made = 0
     while made < count:
-        conversation = teacher.conversation(stage, 1)
-        if conversation.turns and len(conversation.passages) > 0:
+        conversation = replace(teacher.conversation(stage, 1), names_rows=names_rows)
+        if not conversation.turns or not conversation.passages:
+            continue
+        about = conversation.turns[0].question.metadata
+        is_other = str(about["asked"]).lower() != str(about["label"]).lower()
+        if teacher.other_names == 1.0 and not is_other:
+            continue
+        if sum(len(passage.text) for passage in conversation.passages) < 3600:
             made += 1
             yield conversation
 
@@ -60,17 +92,20 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
             or "No such row" in completion
             or "None of the" in completion
         }
+    served = parse_completion(recompute(mend_rows(completion, conversation.passages)[0])[0])[0]
     found = {
         "false refusal": is_refusal,
         "house form": answer == gold_answer and bool(cited),
         "cited": bool(set(cited) & set(gold_cited)),
     }
-    if turn.kind == "figure":
-        found["figure"] = _amounts(answer) == _amounts(gold_answer)
-        found["figure quoted"] = _amounts(gold_answer)[0] in _amounts(completion)
-    elif turn.kind in ("compare", "versus"):
+    if turn.kind in ("compare", "versus"):
         found["lines"] = reasoning.split("\n") == gold_reasoning.split("\n")
-        found["yes or no"] = answer[:2].lower() == gold_answer[:2].lower()
+        found["right"] = answer[:2].lower() == gold_answer[:2].lower()
+        return found
+    found["right"] = not is_refusal and _amounts(served) == _amounts(gold_answer)
+    if turn.kind == "figure":
+        found["right unmended"] = _amounts(answer) == _amounts(gold_answer)
+        found["quoted"] = _amounts(gold_answer)[0] in _amounts(completion)
     else:
         found["operands"] = gold_reasoning.split("\n")[-1].split(" = ")[0] in reasoning
     return found
@@ -88,7 +123,9 @@ def generate(
 
     prompts = [
         tokenizer.apply_chat_template(
-            list(render_prompt(c.turns[0].question.text, c.passages)), tokenize=False, add_generation_prompt=True
+            list(render_prompt(c.turns[0].question.text, c.passages, c.names_rows)),
+            tokenize=False,
+            add_generation_prompt=True,
         )
         for c in conversations
     ]
@@ -132,7 +169,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("ragtune/models/bundled_weights"))
     parser.add_argument("--adapter", type=Path, help="a LoRA adapter to put on the model")
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--stages", type=int, nargs="*", default=[2, 3, 4])
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--pages", nargs="*", choices=PAGES, default=list(PAGES))
+    parser.add_argument("--names-rows", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--show", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -143,22 +182,13 @@ def main() -> None:
 
         model = PeftModel.from_pretrained(model, options.adapter).merge_and_unload()
     held = [table for table in load_tables(options.work / "tables.jsonl") if table.company in HELD_OUT]
-    for number in options.stages:
-        for name, filings in (("fictitious", Filings(SEED)), ("real, held out", HeldOut(SEED, held, 1.0))):
-            teacher = Teacher(filings, style="house")
-            teacher.random = filings.random = random.Random(SEED + number)
-            conversations = list(draw_prompts(teacher, STAGES[number], options.count))
-            print(
-                json.dumps(
-                    {
-                        "set": name,
-                        "rows": STAGES[number].rows,
-                        "passages": STAGES[number].passages,
-                        **measure(model, tokenizer, conversations, options.show),
-                    }
-                ),
-                flush=True,
-            )
+    for page in options.pages:
+        for task in options.tasks:
+            filings = HeldOut(SEED, held, 1.0) if page.startswith("real") else Filings(SEED)
+            teacher = Teacher(filings, "house", TASKS[task].kinds, TASKS[task].other_names)
+            conversations = list(draw_prompts(teacher, PAGES[page], options.count, options.names_rows))
+            found = measure(model, tokenizer, conversations, options.show)
+            print(json.dumps({"page": page, "task": task, **found}), flush=True)
 
 
 if __name__ == "__main__":

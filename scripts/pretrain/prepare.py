@@ -21,6 +21,8 @@ def main() -> None:
     tables = options.work / "tables.jsonl"
     if not tables.exists():
         save_tables(read_tables(options.filings) if options.filings else (), tables)
+    if (options.work / "tokenizer").exists():
+        return
     filings = Filings(0, [table for table in load_tables(tables) if table.company not in HELD_OUT])
     teacher = Teacher(filings)
     texts = [filings.company() for _ in range(400)]

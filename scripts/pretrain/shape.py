@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -139,6 +139,30 @@ def share_embeddings(model: Reader, tokens: list[str], seed: int = 0, own: float
         stem = token.lstrip("Ġ").lower() or token
         base = stems.setdefault(stem, torch.randn(model.shape.hidden, generator=generator) * 0.02)
         model.embedding.weight[number] = math.sqrt(1 - own**2) * base + own * model.embedding.weight[number]
+
+
+@torch.no_grad()
+def deepen(model: Reader, layers: int, seed: int = 1) -> Reader:
+    """Return a deeper model that computes the same: new layers, whose output is zero at first, stand before old ones.
+
+    The upper half gets them, one before each old layer from the last down (in the manner of net2net, arXiv 1511.05641).
+    """
+    torch.manual_seed(seed)
+    deeper = Reader(replace(model.shape, layers=layers))
+    kept = list(model.layers)
+    places = [len(kept) - 1 - i for i in range(layers - len(kept))]
+    for place in places:
+        kept.insert(place, nn.Identity())
+    for new, old in zip(deeper.layers, kept):
+        assert isinstance(new, Layer)
+        if isinstance(old, Layer):
+            new.load_state_dict(old.state_dict())
+            continue
+        new.out.weight.zero_()
+        new.down.weight.zero_()
+    deeper.embedding.load_state_dict(model.embedding.state_dict())
+    deeper.norm.load_state_dict(model.norm.state_dict())
+    return deeper
 
 
 @torch.no_grad()

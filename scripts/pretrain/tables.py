@@ -11,7 +11,10 @@ from pathlib import Path
 
 import words
 
+from ragtune.documents.chunk import chunk_document
+from ragtune.documents.read import read_documents
 from ragtune.documents.statements import Head, parse_columns, parse_row
+from ragtune.recipe import schema
 from ragtune.records import Chunk
 
 HELD_OUT = ("FedEx", "Intel", "McDonalds", "Salesforce")
@@ -50,38 +53,37 @@ class Table:
 
 
 def read_tables(folder: Path) -> Iterator[Table]:
-    """Yield every page with at least four statement rows of the `train` filings in a FinanceBench folder."""
-    import pypdfium2
-
-    for record in (json.loads(line) for line in (folder / "documents.jsonl").read_text().splitlines()):
-        path = folder / "pdfs" / f"{record['doc_name']}.pdf"
-        if record["split"] != "train" or record["doc_type"] != "10k" or not path.exists():
-            continue
-        document = pypdfium2.PdfDocument(path)
-        for number in range(len(document)):
-            text = document[number].get_textpage().get_text_range()
-            lines = [re.sub(r"[ \t]+", " ", line).strip() for line in re.sub("[\ufffe\x02]", "-", text).splitlines()]
-            table = _page_table(record["company"], int(record["doc_period"]), number + 1, [line for line in lines if line])
-            if table is not None:
-                yield table
+    """Yield the tables, and the chunks of prose, of the `train` filings in a FinanceBench folder, as ragtune reads them."""
+    records = map(json.loads, (folder / "documents.jsonl").read_text().splitlines())
+    train = {record["doc_name"]: record for record in records if record["split"] == "train"}
+    section = schema.Documents(folder=str(folder / "pdfs"), include=tuple(f"{name}.pdf" for name in train))
+    for document in read_documents(section).documents:
+        company, year = train[document.name]["company"], int(train[document.name]["doc_period"])
+        for page in document.pages:
+            yield from _page_tables(company, year, page.number, page.text.split("\n"))
+        for chunk in chunk_document(document, "rows", 180, 0, lambda text: len(re.findall(r"\w+|[^\w\s]", text))):
+            lines = chunk.text.split("\n")
+            if len(chunk.text) > 200 and not any(parse_row(line) for line in lines):
+                yield Table(company, year, chunk.page, "", (), tuple((line, ()) for line in lines))
 
 
-def _page_table(company: str, year: int, page: int, lines: list[str]) -> Table | None:
-    """Return the page's first table with its neighbouring lines, or None where it has fewer than four rows."""
-    head, kept = Head(), []
+def _page_tables(company: str, year: int, page: int, lines: list[str]) -> Iterator[Table]:
+    """Yield the page's tables of four rows or more, each with its neighbouring lines; other years begin another table."""
+    head = Head()
     columns: tuple[str, ...] = ()
-    for line in lines:
+    kept: list[tuple[str, tuple[str, ...]]] = []
+    unit = ""
+    for line in [*filter(str.strip, lines), ""]:
         head, row = head.after(line), parse_row(line)
-        if columns and head.columns != columns:
-            break  # another table with other years begins
+        if (columns and head.columns != columns) or not line:
+            if sum(bool(amounts) for _, amounts in kept) >= 4 and len(set(columns)) == len(columns):
+                yield Table(company, year, page, unit, columns, tuple(kept))
+            columns, kept = (), []
         if row and head.columns and len(row.amounts) == len(head.columns):
-            columns = head.columns
+            columns, unit = head.columns, head.unit
             kept.append((row.label, row.amounts))
-        elif not parse_columns(line):
+        elif line and not parse_columns(line):
             kept.append((line[:200], ()))
-    if sum(bool(amounts) for _, amounts in kept) < 4 or len(set(columns)) != len(columns):
-        return None
-    return Table(company, year, page, head.unit, columns, tuple(kept))
 
 
 def save_tables(tables: Iterable[Table], path: Path) -> None:
@@ -106,13 +108,22 @@ class Filings:
     def __init__(self, seed: int, real: list[Table] | None = None, real_share: float = 0.5) -> None:
         """``real`` are tables of training companies; ``real_share`` is how often one of them is drawn."""
         self.random = random.Random(seed)
-        self.real = real or []
+        self.real = [table for table in real or [] if table.columns]
+        self.real_prose = [table for table in real or [] if not table.columns]
         self.real_share = real_share if self.real else 0.0
         self.real_labels = sorted({label for table in self.real for label, _ in table.rows if _is_plain(label)})
 
     def company(self) -> str:
         """Return a fictitious company's name."""
         draw = self.random
+        kind = draw.random()
+        if kind < 0.2:
+            return " ".join(draw.sample(words.NAMES, 2)) + (draw.choice(words.ENDINGS) if draw.random() < 0.3 else "")
+        if kind < 0.26:
+            letters = "".join(draw.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(draw.randint(2, 4)))
+            return letters[:2] + "&" + letters[2:] if len(letters) > 2 and draw.random() < 0.25 else letters
+        if kind < 0.32:
+            return " & ".join(draw.sample(words.NAMES, 2))
         name = "".join(draw.choice(words.SYLLABLES) for _ in range(draw.randint(2, 3))).capitalize()
         if draw.random() < 0.15:
             name += " " + "".join(draw.choice(words.SYLLABLES) for _ in range(2)).capitalize()
@@ -148,11 +159,14 @@ class Filings:
         """Return a row label: a known line item, one of a training company, or a composed one."""
         draw = self.random
         kind = draw.random()
-        if most_words >= 4 and kind < 0.4:
+        if most_words >= 4 and kind < 0.3:
             return draw.choice(words.STATEMENTS[statement])
-        if most_words >= 4 and kind < 0.65 and self.real_labels:
+        if most_words >= 4 and kind < 0.5 and self.real_labels:
             return draw.choice(self.real_labels)
-        if kind < 0.8:
+        if most_words >= 4 and kind < 0.7:
+            pool = self.real_labels if self.real_labels and draw.random() < 0.5 else words.STATEMENTS[statement]
+            return self.varied(draw.choice(pool))
+        if kind < 0.85:
             segment, measure = draw.choice(words.SEGMENTS), draw.choice(words.MEASURES)
             return draw.choice(
                 (f"{segment} {measure}", f"{measure.capitalize()} - {segment}", segment, f"Total {segment} {measure}")
@@ -164,6 +178,21 @@ class Filings:
         if len(parts) >= 3 and draw.random() < 0.25:
             joined = joined.replace(" ", ", ", 1)
         return joined.capitalize()
+
+    def varied(self, label: str) -> str:
+        """Return a label that differs from this one in a word, or by words before or after it."""
+        draw, parts = self.random, label.split(" ")
+        kind = draw.random()
+        if kind < 0.35:
+            return f"{draw.choice(words.BEFORE_LABEL)} {label[0].lower()}{label[1:]}"
+        if kind < 0.65:
+            return label + draw.choice(words.AFTER_LABEL)
+        if kind < 0.75:
+            return f"{label} and {draw.choice(words.WORDS)} {draw.choice(words.WORDS)}"
+        place = draw.randrange(len(parts))
+        word = draw.choice(words.WORDS)
+        parts[place] = word.capitalize() if place == 0 else word
+        return " ".join(parts)
 
     def prose(self, company: str) -> str:
         """Return a sentence of a filing without a row's figure in it."""
@@ -193,7 +222,8 @@ class Filings:
             columns.reverse()
         labels: list[str] = []
         while len(labels) < row_count:
-            label = self.label(statement, most_words)
+            near = most_words >= 4 and labels and draw.random() < 0.25
+            label = self.varied(draw.choice(labels)) if near else self.label(statement, most_words)
             if label.lower() not in {known.lower() for known in labels} and parse_row(f"{label} 1,234") is not None:
                 labels.append(label)
         size = draw.choice(("large", "large", "small"))
@@ -225,11 +255,25 @@ class Filings:
         last = max(map(int, table.columns))
         shift = (last_year or draw.randint(1994, 2030)) - last
         size = draw.choice(("large", "large", "small"))
-        renewed = [(text, self._renumbered(amounts, size)) for text, amounts in lines]
+        renewed = [(text, self._renumbered(amounts, size)) for text, amounts in self._relabelled(lines)]
         columns = tuple(str(int(year) + shift) for year in table.columns)
         return Table(
             company or self.company(), last + shift, table.page, table.unit or draw.choice(UNITS), columns, tuple(renewed)
         )
+
+    def _relabelled(self, lines: list[tuple[str, tuple[str, ...]]]) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the lines with some labels varied or exchanged, so that other companies' wording is met too."""
+        draw, known = self.random, {text.lower() for text, _ in lines}
+        share = draw.choice((0.0, 0.2, 0.5))
+        changed = []
+        for text, amounts in lines:
+            if amounts and draw.random() < share and _is_plain(text):
+                new = self.label(draw.choice(tuple(words.STATEMENTS)), 5) if draw.random() < 0.4 else self.varied(text)
+                if new.lower() not in known and parse_row(f"{new} 1,234") is not None:
+                    known.add(new.lower())
+                    text = new
+            changed.append((text, amounts))
+        return changed
 
     def _renumbered(self, amounts: tuple[str, ...], size: str) -> tuple[str, ...]:
         """Return new amounts of the same kind, brackets and dashes kept where they stand."""

@@ -14,6 +14,9 @@ ASK_FIGURE = (
     "As of the end of {f}, what {v} {o} {l}{u}?",
     "What {w} the year-end FY{y} {l} of {c}{u}?",
     "What {w} the FY{y} {l} for {c}?",
+    "What {w} the FY{y} {l} amount{u} for {c}?",
+    "What {w} the year end FY{y} {l} for {c}?",
+    "How much {l} did {c} have at the end of {f}{u}?",
     "How much {v} {l} for {c} in {y}?",
     "What {v} {o} {l} in FY{y}?",
     "What is the FY{y} amount of {l} for {c}{u}?",
@@ -61,6 +64,34 @@ ASK_VERSUS = (
     "{V} {o} {l} {g} than its {m} in {f}?",
     "In {f}, {v} the {l} of {c} {g} than its {m}?",
     "{V} {o} {l} {g} than its {m} at the end of {f}?",
+)
+SOURCES = (
+    "income statement",
+    "statement of income",
+    "statement of operations",
+    "balance sheet",
+    "cash flow statement",
+    "statement of cash flows",
+    "statement of financial position",
+    "P&L statement",
+    "annual report",
+    "segment note",
+)
+BEFORE = (
+    "You are a credit analyst. ",
+    "Suppose you are an equity analyst who reads the {t}. ",
+    "According to the {t}: ",
+    "Using the {t} alone, answer this: ",
+    "Answer from what the {t} shows. ",
+)
+AFTER = (
+    " Answer in USD {u}.",
+    " Give the answer in {u} of US dollars.",
+    " Use the figures in the {t}.",
+    " Rely on the details of the {t}.",
+    " Take the numbers from the {t}.",
+    " Round the answer to one decimal place.",
+    " Round to two decimals.",
 )
 PERIODS = (
     "fiscal {y}",

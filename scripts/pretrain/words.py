@@ -191,6 +191,26 @@ SEGMENTS = """Americas Europe Asia Pacific Japan China Canada Mexico Brazil Germ
 Cloud Hardware Licensing  Wholesale Retail Services Licensing Automotive Beverage Snacks Pharmacy Devices
 Payments Freight Express Ground Packaging Electronics  Studio Streaming Advertising Data Networks Defense
 Commercial Government Residential Transmission Distribution Gas Electric Solar""".split()
+NAMES = """Summit River Pioneer Harbor Liberty Granite Falcon Evergreen Sterling Beacon Cedar Atlas Orchard Frontier Keystone
+Meridian Copper Ridge Northern Southern Western Eastern United American National First General Advanced Best Blue Red
+Silver Golden Crown Eagle Lion Star Sun Moon Ocean Lake Forest Mountain Valley Stone Iron Steel Glass Paper Foot Ulta Hill
+Field Bridge Gate Tower Castle Bell Wind Fire Cloud Spring Winter Lockheed Mills Locker Brothers Partners Works Lines
+Dynamics Micro Devices Express Bank Trust Mutual Health Care Beauty Home Depot Market Square Block Point Path""".split()
+BEFORE_LABEL = (
+    "Total", "Total", "Other", "Net", "Proceeds from", "Payments of", "Change in", "Increase in", "Gain on", "Loss on",
+    "Provision for", "Accrued", "Deferred", "Less:", "Current portion of", "Long-term", "Short-term", "Purchases of",
+    "Sales of", "Maturities of", "Repayment of", "Amortization of", "Impairment of", "Adjustments for", "Effect of",
+    "Income from", "Cost of", "Average", "Gross", "Unrealized", "Non-cash", "Segment", "Increase (decrease) in",
+    "Loss (gain) on", "Payments for",
+)  # fmt: skip
+AFTER_LABEL = (
+    ", net", ", net", ", current", ", non-current", " - basic", " - diluted", " (1)", " (Note 7)", ", net of tax", " (loss)",
+    " before income taxes", " attributable to common shareholders", " from continuing operations",
+    " from discontinued operations", " of affiliates", " at beginning of year", " at end of year", ", less current portion",
+    " and other", " per share", " expense", " payable", " receivable", ", at cost", " and related charges", ", gross",
+    " and acquired intangibles", " from operations", " attributable to noncontrolling interests", " of subsidiaries",
+    " used in investing activities", " under capital leases", " (in thousands)", " obligations",
+)  # fmt: skip
 MEASURES = (
     "net sales", "revenue", "operating income", "operating profit", "total assets", "capital expenditures",
     "depreciation", "gross profit", "identifiable assets", "segment profit", "backlog", "cost of sales",

@@ -1,0 +1,81 @@
+"""What an answer quotes, set right from the page: misread amounts of the rows it names, and citations of wrong passages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragtune.records import Passage
+
+_CITED_LINE = re.compile(r"^(?P<line>[^\n\[\]]+?\s*)\[(?P<number>\d{1,3})\]", re.MULTILINE)
+_ROW = re.compile(
+    r"^(?P<label>\S[^\n]*?) (?P<year>(?:19|20)\d\d): (?P<amount>[^\s\[\]]+)[ \t]*(?:\[(?P<number>\d{1,3})\])?", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Misquote:
+    """A row an answer names with another amount than its passage prints."""
+
+    row: str
+    said: str
+    printed: str
+    passage: int
+
+
+def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquote, ...]]:
+    """Return the text with misquoted amounts as printed, there and later on, and what was misquoted.
+
+    A line ``label year: amount`` names a row where the passage it cites holds that label and year; failing that, where all
+    passages that hold it agree on the amount. What names no row is left to the guard.
+    """
+    printed: dict[tuple[str, str], dict[int, str]] = {}
+    for passage in passages:
+        for row in _ROW.finditer(passage.text):
+            printed.setdefault((row["label"], row["year"]), {}).setdefault(passage.number, row["amount"])
+    found: list[Misquote] = []
+    position = 0
+    while row := _ROW.search(text, position):
+        position = row.end()
+        held = printed.get((row["label"], row["year"]), {})
+        cited = int(row["number"] or 0)
+        if cited not in held and len(set(held.values())) != 1:
+            continue
+        passage = cited if cited in held else next(iter(held))
+        said, right = (re.sub(r"[^\d.,]", "", amount).strip(".,") for amount in (row["amount"], held[passage]))
+        is_year = re.fullmatch(r"(?:19|20)\d\d", said)  # not to be told from the years beside it
+        if not said or not right or is_year or _size(said) == _size(right) or row["amount"] in held.values():
+            continue
+        found.append(Misquote(f"{row['label']} {row['year']}", said, right, passage))
+        start = row.start("amount")
+        text = text[:start] + re.sub(rf"(?<![\d,.\[]){re.escape(said)}(?![\d]|[,.]\d)", right, text[start:])
+        position = text.find("\n", start) if "\n" in text[start:] else len(text)
+    return text, tuple(found)
+
+
+def _size(number: str) -> str:
+    bare = number.replace(",", "")
+    return bare.rstrip("0").rstrip(".") if "." in bare else bare
+
+
+def verify_citations(text: str, passages: Sequence[Passage]) -> tuple[str, list[tuple[int, int]]]:
+    """Return the text with mended citations, and (cited, mended) numbers of those that were.
+
+    A cited line that does not stand in the passage it names, but does stand, word for word, in another that is shown,
+    is cited to that one: the page a reader opens must hold the figure. Lines found nowhere are left to the guard.
+    """
+    lines_of = {passage.number: set(passage.text.split("\n")) for passage in passages}
+    moved: list[tuple[int, int]] = []
+
+    def mend(match: re.Match[str]) -> str:
+        line, cited = match["line"].strip(), int(match["number"])
+        if line in lines_of.get(cited, ()):
+            return match[0]
+        holder = next((number for number, lines in lines_of.items() if line in lines), None)
+        if holder is None:
+            return match[0]
+        moved.append((cited, holder))
+        return f"{match['line']}[{holder}]"
+
+    return _CITED_LINE.sub(mend, text), moved
