@@ -11,7 +11,9 @@ from ragtune.evaluation.answers import score_answer
 from ragtune.evaluation.compare import Comparison, compare_paired, describe_comparison, wilson_interval
 from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
 
-MODELS = ("base", "tuned")
+BASELINES = ("extractive",)
+"""Readers without a language model: what a tuned model has to beat."""
+MODELS = ("base", "tuned", *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,33 @@ def compare_models(
     return tuple(found)
 
 
+def compare_baselines(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[tuple[str, str, Setting, Comparison], ...]:
+    """Return (baseline, model, rung, comparison) of tuned, or base where there is no tuned, against each baseline.
+
+    Closed book is left out: a reader without a language model refuses there.
+    """
+    model = "tuned" if any(row.model == "tuned" for row in graded) else "base"
+    return tuple(
+        (baseline, model, setting, comparison)
+        for baseline in BASELINES
+        for setting, comparison in compare_models(graded, baseline, model, confidence)
+        if setting != "closed_book"
+    )
+
+
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out."""
+    """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out.
+
+    ``comparisons`` are tuned against base, ``against_baselines`` (baseline, model, rung, comparison) against the readers
+    without a language model.
+    """
 
     name: str
     folder: str
     ladder: tuple[Rung, ...]
     comparisons: tuple[tuple[Setting, Comparison], ...] = ()
+    against_baselines: tuple[tuple[str, str, Setting, Comparison], ...] = ()
     recall: Mapping[str, float] = field(default_factory=dict)
     recall_every_page: Mapping[str, float] = field(default_factory=dict)
     recall_n: int = 0
@@ -147,8 +168,11 @@ class EvaluationSummary:
     seconds: float = 0.0
 
     def sentences(self) -> tuple[str, ...]:
-        """Return each paired test as one plain sentence."""
-        return tuple(describe_comparison(comparison, setting) for setting, comparison in self.comparisons)
+        """Return each paired test as one plain sentence, those against base first."""
+        return (
+            *(describe_comparison(comparison, setting) for setting, comparison in self.comparisons),
+            *(describe_comparison(comparison, setting, a, b) for a, b, setting, comparison in self.against_baselines),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the shapes that ``ragtune evaluate --json`` prints."""
@@ -156,14 +180,8 @@ class EvaluationSummary:
         return {
             "name": self.name,
             "ladder": [{**rung.to_dict(), "interval": _rounded(rung.interval)} for rung in self.ladder],
-            "comparisons": [
-                {
-                    "setting": setting, "a": "base", "b": "tuned", "test": "mcnemar", "n": c.n,
-                    "only_a": c.only_a, "only_b": c.only_b, "p": c.p, "difference": round(c.difference, 4),
-                    "interval": _rounded(c.interval), "sentence": describe_comparison(c, setting),
-                }
-                for setting, c in self.comparisons
-            ],
+            "comparisons": [_told(setting, c) for setting, c in self.comparisons],
+            "against_baselines": [_told(setting, c, a, b) for a, b, setting, c in self.against_baselines],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,
@@ -176,6 +194,14 @@ class EvaluationSummary:
             "seconds": round(self.seconds, 1),
             "folder": self.folder,
         }
+
+
+def _told(setting: Setting, c: Comparison, a: str = "base", b: str = "tuned") -> dict[str, Any]:
+    return {
+        "setting": setting, "a": a, "b": b, "test": "mcnemar", "n": c.n, "only_a": c.only_a, "only_b": c.only_b, "p": c.p,
+        "difference": round(c.difference, 4), "interval": _rounded(c.interval),
+        "sentence": describe_comparison(c, setting, a, b),
+    }  # fmt: skip
 
 
 def _rounded(interval: tuple[float, float]) -> list[float]:

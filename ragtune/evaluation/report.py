@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ragtune.evaluation.ladder import EvaluationSummary, Graded, Rung
+from ragtune.evaluation.ladder import MODELS, EvaluationSummary, Graded, Rung
 from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall
 from ragtune.files import installed_packages, read_jsonl
 from ragtune.recipe.load import render_recipe
@@ -51,7 +51,7 @@ def render_table(summary: EvaluationSummary) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
-    lines += ["", *summary.sentences()] if summary.comparisons else []
+    lines += ["", *summary.sentences()] if summary.sentences() else []
     lines += [_recall_line(summary)] if summary.recall else []
     return "\n".join([*lines, *summary.notes])
 
@@ -59,6 +59,13 @@ def render_table(summary: EvaluationSummary) -> str:
 def _recall_line(summary: EvaluationSummary) -> str:
     found = ", ".join(f"@{k} {value:.2f}" for k, value in summary.recall.items())
     return f"Page recall over {summary.recall_n} questions: {found}."
+
+
+def tests_heading(summary: EvaluationSummary) -> str:
+    """Return what the paired tests answer, as a question."""
+    rivals = list(dict.fromkeys(a for a, _, _, _ in summary.against_baselines))
+    model = "tuned" if summary.comparisons or any(b == "tuned" for _, b, _, _ in summary.against_baselines) else "base"
+    return f"Is {model} better than {' and '.join([*(['base'] if summary.comparisons else []), *rivals])}?"
 
 
 def kind_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
@@ -87,7 +94,7 @@ def pick_examples(graded: Sequence[Graded], each: int = EXAMPLES_EACH) -> list[d
     for outcome in ("correct", "wrong", "refused"):
         found = [rows for rows in answers.values() if model in rows and rows[model].outcome == outcome]
         found.sort(key=lambda rows: len({row.outcome for row in rows.values()}), reverse=True)  # stable: else as asked
-        examples += [{"outcome": outcome, "question": rows[model], "rows": [rows[m] for m in ("base", "tuned") if m in rows]}
+        examples += [{"outcome": outcome, "question": rows[model], "rows": [rows[m] for m in MODELS if m in rows]}
                      for rows in found[:each]]
     return examples
 
@@ -97,8 +104,8 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them "
              f"unanswerable from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
     lines += _markdown_table(HEADER, table_rows(summary))
-    if summary.comparisons:
-        lines += ["", "## Is tuned better than base?", "", *(f"- {sentence}" for sentence in summary.sentences())]
+    if summary.sentences():
+        lines += ["", f"## {tests_heading(summary)}", "", *(f"- {sentence}" for sentence in summary.sentences())]
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
     kinds = kind_rows(summary)
@@ -151,6 +158,7 @@ def render_html(
         header=HEADER,
         rows=table_rows(summary),
         headline=_headline(summary),
+        tests_heading=tests_heading(summary),
         settings=SETTING_NAMES,
         kinds=kind_rows(summary),
         examples=pick_examples(graded),

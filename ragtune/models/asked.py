@@ -57,7 +57,6 @@ _KNOWN: tuple[tuple[str, str, tuple[str, str]], ...] = (
     (r"\bcash ratio", "ratio", ("cash and cash equivalents", "total current liabilities")),
     (r"\breturn on assets|\bROA\b", "margin", ("net income", "total assets")),
 )
-_KNOWN_PAIRS = frozenset(pair for _, _, pair in _KNOWN)
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,11 @@ def parse_question(question: str, companies: Sequence[tuple[int, int]] = ()) -> 
     years = [match[1] or f"20{match[2]}" for match in _YEAR.finditer(text)]
     text = _DATE.sub(" ", _YEAR.sub(" ", text)).rstrip(" ?.")
     bare = " ".join(text.split())
-    kind, names = _find_kind(bare, len(set(years)))
+    kind, names, is_known = _find_kind(bare, len(set(years)))
     return Asked(
         kind=kind,
         names=tuple(_name(name) for name in names),
-        whole=_name(bare) if names in _KNOWN_PAIRS else "",
+        whole=_name(bare) if is_known else "",
         years=tuple(sorted(set(years), reverse=True)),
         is_more=_last(_MORE, bare) >= _last(_LESS, bare),
         is_balance=bool(_BALANCE.search(question)),
@@ -102,27 +101,27 @@ def _last(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
     return max((match.span() for match in pattern.finditer(text)), default=(-1, -1))
 
 
-def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...]]:
-    """Return the kind of a question without companies and years, and the names of rows in it."""
+def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...], bool]:
+    """Return the kind of a question without companies and years, the names of rows, and whether a known ratio gave them."""
     is_percent = bool(re.search(r"margin|percent|%|\breturn on", text, re.IGNORECASE))
     for kind, pattern, (first, second) in _PAIRS:
         match = pattern.search(text)
         if match and _name(match[first]) and _name(match[second]):
             is_margin = kind == "ratio" and is_percent and "ratio" not in text
-            return "margin" if is_margin else kind, (match[first], match[second])
+            return "margin" if is_margin else kind, (match[first], match[second]), False
     if _OUT_OF_REACH.search(text):
-        return "", (text,)
+        return "", (text,), False
     if _GROWTH.search(text):
-        return "growth", (_GROWTH_WORDS.sub(" ", text),)
+        return "growth", (_GROWTH_WORDS.sub(" ", text),), False
     if _DIFFERENCE.search(text) and not (years == 1 and "by how" not in text.lower()):
-        return "difference", (_DIFFERENCE_WORDS.sub(" ", text),)
+        return "difference", (_DIFFERENCE_WORDS.sub(" ", text),), False
     start, end = max(_last(_MORE, text), _last(_LESS, text))
     if start >= 0 and re.match(r"(?:in |for |at |as of )?[ ,]*(?:did|was|were|is|are)\b", text, re.IGNORECASE):
-        return "compare", (f"{text[:start]} {text[end:]}",)
+        return "compare", (f"{text[:start]} {text[end:]}",), False
     for pattern_text, kind, pair in _KNOWN:
         if re.search(pattern_text, text, re.IGNORECASE):
-            return kind, pair
-    return "lookup", (text,)
+            return kind, pair, True
+    return "lookup", (text,), False
 
 
 def _name(text: str) -> str:

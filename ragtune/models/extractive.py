@@ -7,7 +7,9 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 
+from ragtune.files import hash_file, hash_text
 from ragtune.models.asked import Asked, parse_question
 from ragtune.models.remote import approximate_tokens
 from ragtune.models.rows import Matcher, Prompt, Row, parse_prompt, passages_of, stems
@@ -17,7 +19,7 @@ from ragtune.seams import Progress
 NAME = "extractive"
 MIN_SCORE = 0.75
 """A row whose label meets the question's words less than this is not the one asked for."""
-_OTHER_NAME = 0.97  # what a match by another name of the same line counts
+_CALLED, _OTHER_NAME = 0.98, 0.97  # what a match by the name the prompt gives, or by another of ours, counts
 _GROUPS = tuple(tuple(line.split("|")) for line in """\
 capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|
 purchases of property, plant and equipment|purchases of property and equipment|
@@ -79,6 +81,12 @@ class ExtractiveGenerator:
 
     name = NAME
     context_tokens = 1_000_000
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the rules: answers that other rules gave are asked again."""
+        folder = Path(__file__).parent
+        return hash_text("".join(hash_file(folder / f"{module}.py") for module in ("extractive", "asked", "rows")))
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Estimate the length of a prompt in the tokens of usual models, so that it is shown as much as they are."""
@@ -158,7 +166,7 @@ class _Finder:
         words = frozenset(stems(name))
         called = [re.sub(rf"\b{re.escape(word)}(?!\w)", lambda _, said=said: said, name, flags=re.IGNORECASE)  # type: ignore[misc]
                   for word, said in self.names if word.lower() in name.lower()]
-        return max(self.matcher.score(name, label), *(self.matcher.score(other, label) for other in called),
+        return max(self.matcher.score(name, label), *(_CALLED * self.matcher.score(other, label) for other in called),
                    *(_OTHER_NAME * self.matcher.score(other, label) for other in _OTHER_NAMES.get(words, ())), 0.0)
 
 
@@ -216,7 +224,8 @@ def _two_rows(finder: _Finder, asked: Asked) -> tuple[Row, Row, Decimal, Decimal
 
 
 def _answer_ratio(finder: _Finder, asked: Asked) -> str | None:
-    if asked.whole and finder.find(asked.whole, finder.year):  # a row prints it: Operating margin 2022: 17.8%
+    printed = finder.find(asked.whole, finder.year) if asked.whole else None
+    if printed and ("%" in printed.cells[finder.year] or finder.matcher.score(asked.whole, printed.label) > 0.9):
         return _answer_lookup(finder, dataclasses.replace(asked, names=(asked.whole,)))
     found = _two_rows(finder, asked)
     if found is None or not found[3]:
