@@ -15,9 +15,9 @@ from ragtune.evaluation.ladder import EvaluationSummary, Graded
 from ragtune.evaluation.report import render_table
 from ragtune.evaluation.rungs import equals, keep_questions, open_rungs, oracle_hits
 from ragtune.files import read_manifest
-from ragtune.recipe.schema import Answering, Evaluation, Recipe, Retrieval
+from ragtune.recipe.schema import Answering, Evaluation, Generator, Recipe, Retrieval
 from ragtune.records import Evidence, Question
-from ragtune.stages.evaluate import NO_RUN, evaluate_models
+from ragtune.stages.evaluate import NO_RUN, evaluate_models, open_baselines
 
 RECIPE = Recipe(name="test", answering=Answering(guard="none"), retrieval=Retrieval(k=2))
 
@@ -146,6 +146,43 @@ def test_a_finished_evaluation_is_not_asked_again(tmp_path: Path) -> None:
     evaluate_models(RECIPE, questions(), MemorySearcher(), {"base": lambda: changed}, tmp_path / "e", "another index",
                     {"base": "another model"})
     assert changed.asked == 40
+
+
+def test_the_extractive_reader_is_a_row_with_its_own_test(tmp_path: Path) -> None:
+    reader = ReadingGenerator(slip=2)
+    summary = measure(tmp_path / "e", base=ReadingGenerator(slip=3), tuned=ReadingGenerator(), extractive=reader)
+    assert [(r.model, r.setting) for r in summary.ladder[-3:]] == [
+        ("extractive", "closed_book"), ("extractive", "retrieval"), ("extractive", "oracle")]  # fmt: skip
+    told = summary.to_dict()
+    assert [(c["a"], c["b"], c["setting"]) for c in told["against_baselines"]] == [
+        ("extractive", "tuned", "retrieval"), ("extractive", "tuned", "oracle")]  # fmt: skip
+    assert {(c["a"], c["b"]) for c in told["comparisons"]} == {("base", "tuned")}
+    wrong = next(r.wrong for r in summary.ladder if (r.model, r.setting) == ("extractive", "oracle"))
+    assert (told["against_baselines"][1]["only_b"], told["against_baselines"][1]["only_a"]) == (wrong, 0)
+    sentence = next(s for s in summary.sentences() if "tuned against extractive" in s)
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "e" / name).read_text()
+        assert sentence in page
+        assert "Is tuned better than base and extractive?" in page
+    assert sentence in render_table(summary)
+    alone = measure(tmp_path / "alone", base=ReadingGenerator(), extractive=reader)
+    assert {(a, b) for a, b, _, _ in alone.against_baselines} == {("extractive", "base")}
+    assert "Is base better than extractive?" in (tmp_path / "alone" / "report.html").read_text()
+
+
+def test_turning_the_baseline_on_asks_only_it(tmp_path: Path) -> None:
+    off = RECIPE.model_copy(update={"evaluation": Evaluation(baselines=())})
+    measure(tmp_path / "e", off, base=ReadingGenerator())
+    again, reader = ReadingGenerator(), ReadingGenerator()
+    measure(tmp_path / "e", RECIPE, base=again, extractive=reader)
+    assert (again.asked, reader.asked) == (0, 40)
+
+
+def test_a_recipe_names_its_baselines() -> None:
+    assert list(open_baselines(RECIPE)) == ["extractive"]
+    assert open_baselines(RECIPE)["extractive"]().name == "extractive"
+    assert open_baselines(RECIPE.model_copy(update={"evaluation": Evaluation(baselines=())})) == {}
+    assert open_baselines(RECIPE.model_copy(update={"generator": Generator(model="extractive")})) == {}
 
 
 def test_one_index_from_files_to_ladder(tmp_path: Path) -> None:

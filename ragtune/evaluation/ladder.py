@@ -129,7 +129,9 @@ def compare_models(
     return tuple(found)
 
 
-def compare_baselines(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[tuple[str, str, Setting, Comparison], ...]:
+def compare_baselines(
+    graded: Sequence[Graded], confidence: float = 0.95
+) -> tuple[tuple[str, str, Setting, Comparison], ...]:
     """Return (baseline, model, rung, comparison) of tuned, or base where there is no tuned, against each baseline.
 
     Closed book is left out: a reader without a language model refuses there.

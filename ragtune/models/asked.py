@@ -10,15 +10,18 @@ _YEAR = re.compile(r"\b(?:FY\s?['’]?|fiscal\s+)?((?:19|20)\d\d)\b|\b(?:FY\s?['
 _DATE = re.compile(
     r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) \d{1,2}\b,?", re.I)
 _TEMPLATE = re.compile(
+    r"\byear-over-year\b|"
     r"\b(?:what|was|were|is|are|did|does|do|how much|according to the \w+|state|calculate|compute|give|amount of|as of|over"
     r"|to|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|usd|fiscal|years?|FY|company|annual"
-    r"|during|(?:at the )?(?:year.)?end(?:ed)?|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from|than"
-    r"|by how|many|percent|much|in terms|relative)\b|year-over-year|[?$%:]",
+    r"|during|(?:at the )?(?:year.)?end(?:ed)?|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from"
+    r"|than|by how|many|percent|much|in terms|relative)\b|[?$%:]",
     re.IGNORECASE,
 )
+_EDGES = re.compile(  # what is left of a sentence around a name
+    r"^(?:\W+|(?:the|in|of|for|at|on|an?|its)\b)+|(?:\s(?:the|in|of|for|at|on|an?|its)\b|[\s,.;'’-])+$", re.IGNORECASE)
 _OUT_OF_REACH = re.compile(
     r"^\W*(?:why|which|who|when|where|describe|explain|list|how (?:did|does|is|are|was|has|have)|name|has|have|does)\b|"
-    r"\b(?:average|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
+    r"\b(?:(?<!weighted[ -])average|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
 _QUARTER = re.compile(r"\bQ[1-4]\b|\bquarter", re.IGNORECASE)
 _MORE = re.compile(r"\b(?:increas\w*|r[io]se|gr[oe]w\w*|higher|greater|larger|more|above|exceed\w*|improv\w*)\b", re.I)
 _LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|(?<!, )less|below|drop\w*|shr[aiu]nk)\b", re.I)
@@ -127,4 +130,4 @@ def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...], bool]:
 def _name(text: str) -> str:
     """Return the words of a question that may name a row."""
     words = re.sub(r"\([^()]*\)", " ", text)
-    return " ".join(_TEMPLATE.sub(" ", words).split()).strip(" ,.;'’-")
+    return _EDGES.sub("", " ".join(_TEMPLATE.sub(" ", words).split()))

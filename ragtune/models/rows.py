@@ -109,14 +109,14 @@ def parse_prompt(text: str) -> Prompt:
     question, _, hint = asked.removeprefix(_QUESTION).partition("\n") if found else (text, "", "")
     match = _HINT.match(hint.strip())
     pairs = [pair.partition(" is called ") for pair in match["pairs"].split("; ")] if match else []
-    names = tuple((name.strip(), label.strip()) for name, is_pair, labels in pairs if is_pair for label in labels.split(" or "))
+    names = tuple((name, label) for name, is_pair, labels in pairs if is_pair for label in labels.split(" or "))
     passages: list[Shown] = []
     rows: list[Row] = []
     for line in shown.split("\n") if found else ():
         head = _HEAD.match(line)
         if head and int(head[1]) == len(passages) + 1:
             passages.append(_read_title(int(head[1]), head["name"], head["unit"] or ""))
-        elif passages and (cell := _CELL.match(line)):
+        elif passages and len(line) < 300 and (cell := _CELL.match(line)):
             last = rows[-1] if rows else None
             if last is None or last.label != cell["label"] or last.passage is not passages[-1] or cell["year"] in last.cells:
                 last = Row(cell["label"], {}, passages[-1])

@@ -55,7 +55,7 @@ def run_evaluate(
     allow_mismatch: bool = False,
     report: Report | None = None,
 ) -> EvaluationSummary:
-    """Measure base and tuned, and the recipe's baselines, on the ladder and write the evaluation folder; goes on after a kill.
+    """Measure base, tuned and the recipe's baselines on the ladder and write the evaluation folder; goes on after a kill.
 
     Raises RunError where questions or a folder are missing, or the run does not fit index, prompt or base model.
     """
@@ -72,7 +72,7 @@ def run_evaluate(
         notes.append(NO_RUN)
     openers, ids = _open_models(recipe, run_path if is_tuned else None, index_id, allow_mismatch)
     openers = {name: openers[name] for name in models if name in openers}
-    for name, opener in _open_baselines(recipe).items():
+    for name, opener in open_baselines(recipe).items():
         openers[name], ids[name] = opener, str(getattr(opener(), "fingerprint", name))
     return evaluate_models(
         recipe, questions, searcher, openers, out or evaluation_folder(recipe), index_id, ids,
@@ -80,7 +80,7 @@ def run_evaluate(
     )
 
 
-def _open_baselines(recipe: Recipe) -> dict[str, Opener]:
+def open_baselines(recipe: Recipe) -> dict[str, Opener]:
     """Return what opens the recipe's baselines, the generator itself left out: it is there as base."""
     from ragtune.models.language import UNTUNABLE
 
