@@ -157,6 +157,31 @@ def test_fictitious_tables_have_distinct_rows_and_full_columns(seed: int) -> Non
     assert sorted(table.columns, reverse=True)[0] == str(table.fiscal_year)
 
 
+def test_labels_also_come_from_prose_and_near_one_another() -> None:
+    prose = Table("Acme", 2021, 3, "", (), (("Customers near Lake Erie's shore bought forty-two crimson umbrellas.", ()),))
+    real = Table("Acme", 2021, 3, "millions", ("2021", "2020"), (("Net sales", ("4,210", "3,900")),) * 4)
+    filings = Filings(1, [prose, real])
+    labels = [filings.label("income", 5) for _ in range(300)]
+    assert any("crimson" in label.lower() for label in labels)
+    assert all(label[0].isupper() or not label[0].isalpha() for label in labels)
+    assert len({filings.varied("Net sales") for _ in range(100)}) > 50
+    assert "Net sales" not in {filings.varied("Net sales") for _ in range(50)}
+
+
+def test_with_prose_between_what_is_asked_stays_answerable() -> None:
+    prose = Table("Acme", 2021, 3, "", (), (("Competition in paper clips is intense.", ()),))
+    real = Table("Acme", 2021, 3, "millions", ("2021", "2020"), tuple((f"Row {w}", ("4,210", "3,900")) for w in "abcdef"))
+    teacher = Teacher(Filings(1, [prose, real]), "house")
+    teacher.filings.real_share = 0.5
+    drawn = [teacher.conversation(STAGES[5], 3) for _ in range(40)]
+    assert any("paper clips" in passage.text for conversation in drawn for passage in conversation.passages)
+    for conversation in drawn:
+        for turn in conversation.turns:
+            for line in parse_completion(turn.completion)[1].split("\n"):
+                text, bracket, _ = line.rpartition(" [")
+                assert not bracket or any(text in passage.text.split("\n") for passage in conversation.passages)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     from tokenizer import build_tokenizer
@@ -166,16 +191,23 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_training_ids_are_those_of_the_chat_template(tokenizer) -> None:
-    from loop import IGNORED, encode
+    from loop import FIRST_WEIGHT, IGNORED, RESULT_WEIGHT, encode
 
+    results = 0
     for conversation in conversations(None, seed=5, count=10):
-        ids, labels, turns = encode(conversation, tokenizer)
+        ids, labels, turns, weights = encode(conversation, tokenizer)
         assert ids == tokenizer.apply_chat_template(conversation.messages(), return_dict=True)["input_ids"]
         learnt = [i for i, label in enumerate(labels) if label != IGNORED]
         assert all(labels[i] == ids[i] for i in learnt)
         said = tokenizer.decode([ids[i] for i in learnt])
         assert said == "".join(turn.completion + tokenizer.eos_token for turn in conversation.turns)
         assert all(turns[i] < 0 for i in range(len(ids)) if i not in set(learnt))
+        assert all((weights[i] > 0) == (i in set(learnt)) for i in range(len(ids)))
+        assert weights.count(FIRST_WEIGHT) == len(conversation.turns)
+        lightly = tokenizer.decode([ids[i] for i in range(len(ids)) if weights[i] == RESULT_WEIGHT])
+        assert lightly == "".join(re.findall(r" = (\S+)", said))
+        results += bool(lightly)
+    assert results
 
 
 def test_a_few_steps_lower_the_loss_and_the_exported_llama_agrees(tokenizer) -> None:
@@ -190,7 +222,7 @@ def test_a_few_steps_lower_the_loss_and_the_exported_llama_agrees(tokenizer) -> 
     model = Reader(Shape(vocabulary=len(tokenizer), hidden=64, layers=2, heads=4, inner=64, positions=256))
     share_embeddings(model, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
     initialise(model)
-    ids, labels, _ = make_batch(Teacher(Filings(2)), STAGES[0], 4, tokenizer)
+    ids, labels, _, _ = make_batch(Teacher(Filings(2)), STAGES[0], 4, tokenizer)
     kept, losses = labels[:, 1:] != IGNORED, []
     for _ in range(4):
         loss = F.cross_entropy(model(ids[:, :-1])[kept] @ model.embedding.weight.T, labels[:, 1:][kept])
@@ -205,6 +237,18 @@ def test_a_few_steps_lower_the_loss_and_the_exported_llama_agrees(tokenizer) -> 
         theirs = to_llama(model)(ids[:, :-1]).logits
     torch.set_num_threads(threads)
     assert torch.allclose(ours, theirs, atol=2e-3)
+
+
+def test_a_deeper_model_begins_as_what_it_came_from() -> None:
+    import torch
+    from shape import Reader, Shape, deepen
+
+    torch.manual_seed(0)
+    model = Reader(Shape(vocabulary=80, hidden=64, layers=4, heads=4, inner=64, positions=64))
+    deeper, ids = deepen(model, 6), torch.randint(0, 80, (2, 20))
+    assert len(deeper.layers) == 6
+    with torch.no_grad():
+        assert torch.equal(model(ids), deeper(ids))
 
 
 def test_blocked_attention_is_attention() -> None:

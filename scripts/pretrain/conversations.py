@@ -132,6 +132,7 @@ class Teacher:
         self.style = style
         self.kinds = kinds or KINDS
         self.other_names = other_names
+        self.restates_rows = True
 
     def conversation(self, stage: Stage, turn_count: int) -> Conversation:
         """Return a conversation with up to ``turn_count`` turns."""
@@ -162,7 +163,8 @@ class Teacher:
                     gold,
                 )
             )
-        return Conversation(passages, tuple(turns), style, draw.random() < 0.8)
+        shown = passages if self.restates_rows else tuple(_as_printed(p, t) for p, t in zip(passages, tables))
+        return Conversation(shown, tuple(turns), style, draw.random() < 0.8)
 
     def _tables(self, stage: Stage) -> list[Table]:
         """Return the tables of a prompt: some of one company (other statements, other years), some of others."""
@@ -379,6 +381,11 @@ class Teacher:
         said = " and ".join(f"{money(fact.amount, fact.unit, fact.label)} in {fact.year}" for fact in used)
         name = first.label if len(labels) == 1 else f"{first.label} and {used[1].label}"
         return f"{first.company} reported {name} of {said}."
+
+
+def _as_printed(passage: Passage, table: Table) -> Passage:
+    """Return the passage with its rows as the page prints them, under a line of years: to measure what restating gives."""
+    return replace(passage, text="\n".join([" ".join(table.columns), table.chunk().text]).strip())
 
 
 def _plain(label: str) -> str:

@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import random
+import re
 import time
 from collections import deque
 from dataclasses import asdict
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100
+RESULT_WEIGHT, FIRST_WEIGHT = 0.05, 2.0
+"""A shown result is worked out again by the calculator, and would be most of the loss; the first token chooses the row."""
+_RESULT = re.compile(r" = (\S+)")
 
 
-def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], list[int]]:
-    """Return (ids, labels, turn of each label); only answers and their end token are labelled.
+def encode(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[int], list[int], list[int], list[float]]:
+    """Return (ids, labels, turn of each label, weight of each label); only answers and their end token are labelled.
 
     The turn is -1 outside the answers, and in calculations: the model is not held to their results,
     which a calculator works out again.
@@ -39,29 +45,35 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> tu
     """
     raw = tokenizer.backend_tokenizer
     roles = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ("system", "user", "assistant")}
-    ids, labels, turns, turn = [tokenizer.bos_token_id], [IGNORED], [-1], 0
+    ids, labels, turns, turn, weights = [tokenizer.bos_token_id], [IGNORED], [-1], 0, [0.0]
     for message in conversation.messages():
-        piece = [roles[message["role"]], *raw.encode(message["content"], add_special_tokens=False).ids]
+        encoded = raw.encode(message["content"], add_special_tokens=False)
+        piece = [roles[message["role"]], *encoded.ids]
         if message["role"] == "assistant":
             piece.append(tokenizer.eos_token_id)
             labels += [IGNORED, *piece[1:]]
+            results = [match.span(1) for match in _RESULT.finditer(message["content"])]
+            among = [any(start <= a and b <= end for start, end in results) for a, b in encoded.offsets]
+            weights += [0.0, *(RESULT_WEIGHT if inside else 1.0 for inside in among), 1.0]
+            weights[-len(piece) + 1] = FIRST_WEIGHT
             is_measured = conversation.turns[turn].kind in ("figure", "absent", "compare", "versus")
             turns += [-1] + [turn if is_measured else -1] * (len(piece) - 1)
             turn += 1
         else:
             labels += [IGNORED] * len(piece)
             turns += [-1] * len(piece)
+            weights += [0.0] * len(piece)
         ids += piece
-    return ids, labels, turns
+    return ids, labels, turns, weights
 
 
 def make_batch(
     teacher: Teacher, stage: Stage, rows: int, tokenizer: PreTrainedTokenizerFast
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids, labels and turn numbers, each of shape (rows, stage.tokens + 1)."""
-    batch: list[tuple[list[int], list[int], list[int]]] = []
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return ids, labels, turn numbers and weights, each of shape (rows, stage.tokens + 1)."""
+    batch: list[tuple[list[int], list[int], list[int], list[float]]] = []
     while len(batch) < rows:
-        ids, labels, turns = encode(teacher.conversation(stage, max(6, stage.tokens // 28)), tokenizer)
+        ids, labels, turns, weights = encode(teacher.conversation(stage, max(6, stage.tokens // 28)), tokenizer)
         labelled = sum(label != IGNORED for label in labels[: stage.tokens])
         if labelled < min(40, stage.tokens // 12):
             continue
@@ -71,10 +83,11 @@ def make_batch(
                 (ids + [0] * spare)[: stage.tokens + 1],
                 (labels + [IGNORED] * spare)[: stage.tokens + 1],
                 (turns + [-1] * spare)[: stage.tokens + 1],
+                (weights + [0.0] * spare)[: stage.tokens + 1],
             )
         )
-    ids_, labels_, turns_ = (torch.tensor(column) for column in zip(*batch))
-    return ids_, labels_, turns_
+    ids_, labels_, turns_, weights_ = (torch.tensor(column) for column in zip(*batch))
+    return ids_, labels_, turns_, weights_
 
 
 def exact_turns(right: Tensor, turns: Tensor, kept: Tensor) -> tuple[int, int]:
@@ -127,6 +140,7 @@ class Training:
         seed = options.seed + 1000 * rank + 7919 * self.step
         self.filings = Filings(seed, tables)
         self.teacher = Teacher(self.filings)
+        self.teacher.restates_rows = options.restate_rows
         self.draw = random.Random(options.seed + self.step)  # the same in every process: one stage a step
         self.losses: deque[float] = deque(maxlen=100)
         self.exact: deque[tuple[int, int]] = deque(maxlen=60)
@@ -181,11 +195,13 @@ class Training:
         number = self.stage if self.draw.random() < 0.7 else self.draw.randint(max(0, self.stage - 2), self.stage)
         stage = STAGES[number]
         self.filings.real_share = stage.real_share if self.filings.real else 0.0
-        ids, labels, turns = (x.to(self.device) for x in make_batch(self.teacher, stage, stage.batch, self.tokenizer))
-        targets, turns = labels[:, 1:], turns[:, 1:]
+        drawn = make_batch(self.teacher, stage, stage.batch, self.tokenizer)
+        ids, labels, turns, weights = (x.to(self.device) for x in drawn)
+        targets, turns, weights = labels[:, 1:], turns[:, 1:], weights[:, 1:]
         kept = targets != IGNORED
         scores = (self.model(ids[:, :-1])[kept] @ self.model.embedding.weight.T).float()
-        loss = F.cross_entropy(scores, targets[kept])
+        losses, weights = F.cross_entropy(scores, targets[kept], reduction="none"), weights[kept]
+        loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         for fast, exact in zip(self.model.parameters(), self.master.parameters()):
             exact.grad = None if fast.grad is None else fast.grad.float()
@@ -296,6 +312,12 @@ def main() -> None:
     parser.add_argument("--log-s", type=float, default=45.0, help="seconds between two log lines, each with a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="read tables.jsonl")
+    parser.add_argument(
+        "--restate-rows",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="say the year beside each amount, as serving does; without: to measure what it gives",
+    )
     options = parser.parse_args()
     options.checkpoint = options.work / "checkpoint.pt"
     if options.processes == 1:

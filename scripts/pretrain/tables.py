@@ -158,6 +158,8 @@ class Filings:
     def label(self, statement: str, most_words: int) -> str:
         """Return a row label: a known line item, one of a training company, or a composed one."""
         draw = self.random
+        if most_words >= 4 and self.real_prose and draw.random() < 0.35:
+            return self.phrase()
         kind = draw.random()
         if most_words >= 4 and kind < 0.3:
             return draw.choice(words.STATEMENTS[statement])
@@ -178,6 +180,19 @@ class Filings:
         if len(parts) >= 3 and draw.random() < 0.25:
             joined = joined.replace(" ", ", ", 1)
         return joined.capitalize()
+
+    def phrase(self) -> str:
+        """Return some consecutive words of a filing's prose as a label: copying must not depend on known wording."""
+        draw = self.random
+        for _ in range(20):
+            line = draw.choice(draw.choice(self.real_prose).lines)[0]
+            parts = re.findall(r"[^\W\d_][\w’'&/-]*", line)
+            size = draw.randint(1, 6)
+            if len(parts) >= size:
+                start = draw.randint(0, len(parts) - size)
+                text = " ".join(parts[start : start + size])
+                return text[0].upper() + text[1:]
+        return draw.choice(words.MEASURES).capitalize()
 
     def varied(self, label: str) -> str:
         """Return a label that differs from this one in a word, or by words before or after it."""
@@ -268,7 +283,7 @@ class Filings:
         changed = []
         for text, amounts in lines:
             if amounts and draw.random() < share and _is_plain(text):
-                new = self.label(draw.choice(tuple(words.STATEMENTS)), 5) if draw.random() < 0.4 else self.varied(text)
+                new = self.label(draw.choice(tuple(words.STATEMENTS)), 5) if draw.random() < 0.5 else self.varied(text)
                 if new.lower() not in known and parse_row(f"{new} 1,234") is not None:
                     known.add(new.lower())
                     text = new
