@@ -16,6 +16,10 @@ Setting = Literal["closed_book", "retrieval", "oracle"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "refused")
 SETTINGS: tuple[Setting, ...] = ("closed_book", "retrieval", "oracle")
 PAGE_BREAK = "\f"
+REFUSAL = "Not found in the documents."
+"""The whole completion where the passages do not hold the answer."""
+ANSWER = "Answer:"
+"""What a completion's last line begins with."""
 
 
 class Message(TypedDict):

@@ -15,9 +15,9 @@ from ragtune.evaluation.ladder import CalculationCounts, EvaluationSummary, Grad
 from ragtune.evaluation.report import render_table
 from ragtune.evaluation.rungs import equals, keep_questions, open_rungs, oracle_hits
 from ragtune.files import read_manifest
-from ragtune.recipe.schema import Answering, Evaluation, Recipe, Retrieval
-from ragtune.records import Evidence, Question
-from ragtune.stages.evaluate import NO_RUN, evaluate_models
+from ragtune.recipe.schema import Answering, Evaluation, Generator, Recipe, Retrieval
+from ragtune.records import Chunk, Evidence, Question
+from ragtune.stages.evaluate import NO_RUN, evaluate_models, open_baselines
 
 RECIPE = Recipe(name="test", answering=Answering(guard="none"), retrieval=Retrieval(k=2))
 
@@ -146,6 +146,43 @@ def test_a_finished_evaluation_is_not_asked_again(tmp_path: Path) -> None:
     evaluate_models(RECIPE, questions(), MemorySearcher(), {"base": lambda: changed}, tmp_path / "e", "another index",
                     {"base": "another model"})
     assert changed.asked == 40
+
+
+def test_the_extractive_reader_is_a_row_with_its_own_test(tmp_path: Path) -> None:
+    reader = ReadingGenerator(slip=2)
+    summary = measure(tmp_path / "e", base=ReadingGenerator(slip=3), tuned=ReadingGenerator(), extractive=reader)
+    assert [(r.model, r.setting) for r in summary.ladder[-3:]] == [
+        ("extractive", "closed_book"), ("extractive", "retrieval"), ("extractive", "oracle")]  # fmt: skip
+    told = summary.to_dict()
+    assert [(c["a"], c["b"], c["setting"]) for c in told["against_baselines"]] == [
+        ("extractive", "tuned", "retrieval"), ("extractive", "tuned", "oracle")]  # fmt: skip
+    assert {(c["a"], c["b"]) for c in told["comparisons"]} == {("base", "tuned")}
+    wrong = next(r.wrong for r in summary.ladder if (r.model, r.setting) == ("extractive", "oracle"))
+    assert (told["against_baselines"][1]["only_b"], told["against_baselines"][1]["only_a"]) == (wrong, 0)
+    sentence = next(s for s in summary.sentences() if "tuned against extractive" in s)
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "e" / name).read_text()
+        assert sentence in page
+        assert "Is tuned better than base and extractive?" in page
+    assert sentence in render_table(summary)
+    alone = measure(tmp_path / "alone", base=ReadingGenerator(), extractive=reader)
+    assert {(a, b) for a, b, _, _ in alone.against_baselines} == {("extractive", "base")}
+    assert "Is base better than extractive?" in (tmp_path / "alone" / "report.html").read_text()
+
+
+def test_turning_the_baseline_on_asks_only_it(tmp_path: Path) -> None:
+    off = RECIPE.model_copy(update={"evaluation": Evaluation(baselines=())})
+    measure(tmp_path / "e", off, base=ReadingGenerator())
+    again, reader = ReadingGenerator(), ReadingGenerator()
+    measure(tmp_path / "e", RECIPE, base=again, extractive=reader)
+    assert (again.asked, reader.asked) == (0, 40)
+
+
+def test_a_recipe_names_its_baselines() -> None:
+    assert list(open_baselines(RECIPE)) == ["extractive"]
+    assert open_baselines(RECIPE)["extractive"]().name == "extractive"
+    assert open_baselines(RECIPE.model_copy(update={"evaluation": Evaluation(baselines=())})) == {}
+    assert open_baselines(RECIPE.model_copy(update={"generator": Generator(model="extractive")})) == {}
 
 
 def test_one_index_from_files_to_ladder(tmp_path: Path) -> None:
@@ -286,22 +323,23 @@ def test_table_for_the_terminal(tmp_path: Path) -> None:
 
 
 class CalculatingGenerator(ReadingGenerator):
-    """Shows a growth calculation for each answer; ``result`` is what it takes the growth to be."""
+    """Shows a growth calculation for each answer; ``result`` is what it takes it to be, ``read`` how it reads sales."""
 
-    def __init__(self, result: str) -> None:
+    def __init__(self, result: str, read: str = "4,210") -> None:
         super().__init__()
         self.result = result
+        self.read = read
 
     def _one(self, prompt: str) -> str:
         self.asked += 1
-        return f"Net sales 2021: 4,210 [1]\n4,210 / 3,900 - 1 = {self.result}\nAnswer: {self.result}"
+        return f"Net sales 2021: {self.read} [1]\n{self.read} / 3,900 - 1 = {self.result}\nAnswer: {self.result}"
 
 
-def test_the_calculators_share_is_counted(tmp_path: Path) -> None:
+def test_what_was_set_right_is_counted(tmp_path: Path) -> None:
     asked = [Question(f"q{n}", f"What was growth number {n}?", gold, (Evidence("ACME_2021_10K", 1),), "growth")
              for n, gold in enumerate(("7.9%", "7.9%", "12%", "8.5%"))]
     openers = {"base": lambda: CalculatingGenerator("8.5%"), "tuned": lambda: CalculatingGenerator("7.9%")}
-    recipe = RECIPE.model_copy(update={"evaluation": Evaluation(settings=("oracle",))})
+    recipe = RECIPE.model_copy(update={"evaluation": Evaluation(settings=("oracle",), baselines=())})
     summary = evaluate_models(recipe, asked, MemorySearcher(), openers, tmp_path / "e")
     base, tuned = summary.ladder
     assert (base.correct, tuned.correct) == (2, 2)
@@ -311,20 +349,32 @@ def test_the_calculators_share_is_counted(tmp_path: Path) -> None:
     assert [(r.outcome, r.own_outcome) for r in rows[:4]] == [
         ("correct", "wrong"), ("correct", "wrong"), ("wrong", "wrong"), ("wrong", "correct")]
     assert {r.own_outcome for r in rows[4:]} == {""}
-    line = ("Calculator: base showed 4 calculations, 0 right by itself, 4 corrected, 2 answers correct only thanks to that; "
-            "tuned showed 4 calculations, 4 right by itself, 0 corrected, 0 answers correct only thanks to that.")
+    line = ("Set right: base showed 4 calculations, 0 right by itself, 4 corrected; 0 misquoted rows put right; 2 answers "
+            "correct only thanks to that. tuned showed 4 calculations, 4 right by itself, 0 corrected; 0 misquoted rows put "
+            "right; 0 answers correct only thanks to that.")
     assert line in render_table(summary).split("\n")
-    assert summary.to_dict()["calculator"] == line
+    assert summary.to_dict()["set_right"] == line
     assert summary.to_dict()["ladder"][0]["calculations"]["rescued"] == 2
-    assert "| base | oracle page | 4 | 0 | 4 | 2 | 1 |" in (tmp_path / "e" / "report.md").read_text()
-    assert 'id="h-calculator"' in (tmp_path / "e" / "report.html").read_text()
+    assert "| base | oracle page | 4 | 0 | 4 | 0 | 2 | 1 |" in (tmp_path / "e" / "report.md").read_text()
+    assert 'id="h-set-right"' in (tmp_path / "e" / "report.html").read_text()
 
 
-def test_without_calculations_the_report_says_nothing_of_the_calculator(tmp_path: Path) -> None:
+def test_misquoted_rows_are_counted_with_the_answers_they_decide(tmp_path: Path) -> None:
+    asked = [Question("q0", "What was growth?", "7.9%", (Evidence("ACME_2021_10K", 1),), "growth")]
+    openers = {"base": lambda: CalculatingGenerator("5.4%", read="4,110")}
+    recipe = RECIPE.model_copy(update={"evaluation": Evaluation(settings=("oracle",), baselines=())})
+    text = "Net sales 2021: 4,210\nNet sales 2020: 3,900"
+    stored = [Chunk("c", "ACME_2021_10K", "ACME_2021_10K", text, 1, 1, 0, len(text))]
+    (rung,) = evaluate_models(recipe, asked, MemorySearcher(stored), openers, tmp_path / "e").ladder
+    assert rung.correct == 1
+    assert rung.calculations == CalculationCounts(shown=1, right=1, corrected=0, misquoted=1, rescued=1)
+
+
+def test_without_calculations_the_report_says_nothing_of_it(tmp_path: Path) -> None:
     summary = measure(tmp_path / "e", base=ReadingGenerator())
-    assert "alculator" not in render_table(summary)
-    assert "alculator" not in (tmp_path / "e" / "report.md").read_text()
-    assert "h-calculator" not in (tmp_path / "e" / "report.html").read_text()
+    assert "Set right" not in render_table(summary)
+    assert "set right" not in (tmp_path / "e" / "report.md").read_text()
+    assert "h-set-right" not in (tmp_path / "e" / "report.html").read_text()
 
 
 def test_a_log_without_the_counts_is_read_and_counted(tmp_path: Path) -> None:

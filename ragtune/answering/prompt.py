@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ragtune.documents.statements import restate_rows
 from ragtune.files import hash_text
+from ragtune.records import ANSWER as ANSWER
+from ragtune.records import REFUSAL as REFUSAL
 from ragtune.records import Chunk, Hit, Message, Passage, Question
 from ragtune.retrieval.terms import name_rows, render_names
 
@@ -14,8 +16,6 @@ SYSTEM = (
     "Answer the question from the numbered passages. Cite the passage of each fact as [n], show the calculation if there "
     "is one, and end with 'Answer:'. If the passages do not hold the answer, reply: Not found in the documents."
 )
-REFUSAL = "Not found in the documents."
-ANSWER = "Answer:"
 _MARKUP = re.compile(r"<(?=\|)|\[(?=/?INST\])")
 
 

@@ -89,7 +89,7 @@ def evaluate(
     recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, index_path: str | None,
     dataset_path: str | None, run_path: str | None, allow_mismatch: bool,
 ) -> None:
-    """Measure base and tuned, closed book, with retrieval and with the oracle page."""
+    """Measure base, tuned and the extractive reader, closed book, with retrieval and with the oracle page."""
     recipe = read_recipe(recipe_name, settings)
     from ragtune.stages.evaluate import run_evaluate
 
@@ -121,12 +121,13 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
                       ("n", "correct", "wrong", "refused")), f"{100 * rung['correct'] / max(n, 1):.0f}",
                       f"{100 * low:.0f}–{100 * high:.0f}")
     Console().print(table)
-    for comparison in summary.get("comparisons", ()):
+    for comparison in (*summary.get("comparisons", ()), *summary.get("against_baselines", ())):
+        a, b = comparison.get("a", "base"), comparison.get("b", "tuned")
         click.echo(
-            f"{comparison['setting'].replace('_', ' ')}: tuned − base = {100 * comparison['difference']:+.0f} points, "
-            f"McNemar p = {comparison['p']:.2g} (only tuned right {comparison['only_b']}, only base {comparison['only_a']})"
+            f"{comparison['setting'].replace('_', ' ')}: {b} − {a} = {100 * comparison['difference']:+.0f} points, "
+            f"McNemar p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))
-    if summary.get("calculator"):
-        click.echo(summary["calculator"])
+    if summary.get("set_right"):
+        click.echo(summary["set_right"])

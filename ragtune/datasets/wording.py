@@ -7,13 +7,8 @@ import re
 from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact
+from ragtune.documents.statements import is_paid_out
 from ragtune.retrieval.terms import TERMS
-
-_PAID_OUT = re.compile(
-    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|"
-    r"capital (?:expenditures|spending)|expenditures|investments? in)\b|\bused (?:in|for)\b|\bpaid\b|"
-    r"\b(?:expenses?|costs?)\b", re.IGNORECASE)
-_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def read_value(fact: Fact, year: str) -> float:
     """Return the value of a printed amount; what is paid out counts as positive, as people ask for it."""
     printed = fact.amount(year)
     value = float(re.sub(r"[^\d.]", "", printed))
-    is_negative = printed.startswith("(") and (bool(_SIGNED.search(fact.label)) or not _PAID_OUT.search(fact.label))
+    is_negative = printed.startswith("(") and not is_paid_out(fact.label)
     return -value if is_negative else value
 
 

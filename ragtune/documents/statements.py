@@ -23,6 +23,11 @@ _HEADER_WORDS = re.compile(
     r"|fy|\d{1,2})\b|[^A-Za-z0-9\s]",
     re.IGNORECASE,
 )
+_PAID_OUT = re.compile(
+    r"^(?:net )?(?:cash )?(?:purchases?|payments?|repayments?|additions?|repurchases?|acquisitions?|dividends?|"
+    r"capital (?:expenditures|spending)|expenditures|investments? in)\b|\bused (?:in|for)\b|\bpaid\b|"
+    r"\b(?:expenses?|costs?)\b", re.IGNORECASE)
+_SIGNED = re.compile(r"income|earnings|profit|provided|\(|gain|benefit|change", re.IGNORECASE)
 _UNIT = re.compile(r"\b(thousands|millions|billions)\b", re.IGNORECASE)
 
 
@@ -62,6 +67,11 @@ def parse_unit(line: str) -> str:
     """Return 'thousands', 'millions' or 'billions' where the line is short and names one, else ''."""
     match = _UNIT.search(line) if len(line) < 160 and re.search(r"\bin\b|\(|dollars", line, re.IGNORECASE) else None
     return match[1].lower() if match else ""
+
+
+def is_paid_out(label: str) -> bool:
+    """Tell whether a row is an outflow: its amounts stand in parentheses, and people ask for them as positive ones."""
+    return bool(_PAID_OUT.search(label)) and not _SIGNED.search(label)
 
 
 @dataclass(frozen=True)

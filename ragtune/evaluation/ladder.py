@@ -13,7 +13,9 @@ from ragtune.evaluation.answers import score_answer
 from ragtune.evaluation.compare import Comparison, compare_paired, describe_comparison, wilson_interval
 from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
 
-MODELS = ("base", "tuned")
+BASELINES = ("extractive",)
+"""Readers without a language model: what a tuned model has to beat."""
+MODELS = ("base", "tuned", *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Graded(Record):
     """One line of the log: one model's answer to one question on one rung, with its outcome and why.
 
     ``calculations`` are shown in the completion; the model had ``calculations_right`` by itself, the others the calculator
-    corrected. ``own_outcome`` is that of the answer with the model's own results; empty where nothing was corrected.
+    corrected, as it did ``misquoted`` rows from their page. ``own_outcome`` is that of the answer with the model's own
+    figures; empty where nothing was corrected.
     """
 
     model: str
@@ -54,6 +57,7 @@ class Graded(Record):
     calculations: int = 0
     calculations_right: int = 0
     calculations_corrected: int = 0
+    misquoted: int = 0
     own_outcome: str = ""
 
 
@@ -86,27 +90,30 @@ def rescore(question: Question, row: Graded) -> Graded:
     assert score.outcome is not None
     _, calculations = recompute(row.completion)
     right = sum(calculation.is_right for calculation in calculations)
+    misquoted = sum("was misquoted" in problem for problem in row.problems)
     own: str = ""
-    if right < len(calculations):
+    if right < len(calculations) or misquoted:
         # where the guard refused the answer it is refused either way: only the figures are put back, not the guard
         own_text, _, _, is_refusal = parse_completion(row.completion)
         own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else score.outcome
     return dataclasses.replace(
         row, outcome=score.outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
-        calculations_right=right, calculations_corrected=len(calculations) - right,
+        calculations_right=right, calculations_corrected=len(calculations) - right, misquoted=misquoted,
     )
 
 
 @dataclass(frozen=True)
 class CalculationCounts(Record):
-    """The calculator on one rung: calculations ``shown``, ``right`` as the model wrote them, ``corrected``.
+    """What was set right on one rung: calculations ``shown``, ``right`` as the model wrote them, ``corrected``; rows
+    ``misquoted``, whose amount was put back from the page.
 
-    ``rescued`` answers are correct only with the computed results, ``spoiled`` ones were correct only with the model's own.
+    ``rescued`` answers are correct only thanks to that, ``spoiled`` ones were correct only with the model's own figures.
     """
 
     shown: int = 0
     right: int = 0
     corrected: int = 0
+    misquoted: int = 0
     rescued: int = 0
     spoiled: int = 0
 
@@ -118,6 +125,7 @@ def count_calculations(rows: Sequence[Graded]) -> CalculationCounts:
         shown=sum(row.calculations for row in rows),
         right=sum(row.calculations_right for row in rows),
         corrected=sum(row.calculations_corrected for row in rows),
+        misquoted=sum(row.misquoted for row in rows),
         rescued=sum(row.outcome == "correct" for row in decided),
         spoiled=sum(row.own_outcome == "correct" for row in decided),
     )
@@ -174,14 +182,35 @@ def compare_models(
     return tuple(found)
 
 
+def compare_baselines(
+    graded: Sequence[Graded], confidence: float = 0.95
+) -> tuple[tuple[str, str, Setting, Comparison], ...]:
+    """Return (baseline, model, rung, comparison) of tuned, or base where there is no tuned, against each baseline.
+
+    Closed book is left out: a reader without a language model refuses there.
+    """
+    model = "tuned" if any(row.model == "tuned" for row in graded) else "base"
+    return tuple(
+        (baseline, model, setting, comparison)
+        for baseline in BASELINES
+        for setting, comparison in compare_models(graded, baseline, model, confidence)
+        if setting != "closed_book"
+    )
+
+
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out."""
+    """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out.
+
+    ``comparisons`` are tuned against base, ``against_baselines`` (baseline, model, rung, comparison) against the readers
+    without a language model.
+    """
 
     name: str
     folder: str
     ladder: tuple[Rung, ...]
     comparisons: tuple[tuple[Setting, Comparison], ...] = ()
+    against_baselines: tuple[tuple[str, str, Setting, Comparison], ...] = ()
     recall: Mapping[str, float] = field(default_factory=dict)
     recall_every_page: Mapping[str, float] = field(default_factory=dict)
     recall_n: int = 0
@@ -194,20 +223,25 @@ class EvaluationSummary:
     seconds: float = 0.0
 
     def sentences(self) -> tuple[str, ...]:
-        """Return each paired test as one plain sentence."""
-        return tuple(describe_comparison(comparison, setting) for setting, comparison in self.comparisons)
+        """Return each paired test as one plain sentence, those against base first."""
+        return (
+            *(describe_comparison(comparison, setting) for setting, comparison in self.comparisons),
+            *(describe_comparison(comparison, setting, a, b) for a, b, setting, comparison in self.against_baselines),
+        )
 
     @property
-    def calculator(self) -> str:
-        """What the calculator did for each model over all rungs, in one line; empty where no calculation is shown."""
+    def set_right(self) -> str:
+        """What was set right for each model over all rungs, in one line; empty where there was nothing to."""
         parts = []
         for model in dict.fromkeys(rung.model for rung in self.ladder):
             of_model = [rung.calculations for rung in self.ladder if rung.model == model]
-            if shown := sum(c.shown for c in of_model):
+            shown, misquoted = sum(c.shown for c in of_model), sum(c.misquoted for c in of_model)
+            if shown or misquoted:
                 right, corrected = sum(c.right for c in of_model), sum(c.corrected for c in of_model)
-                parts.append(f"{model} showed {shown} calculations, {right} right by itself, {corrected} corrected, "
+                parts.append(f"{model} showed {shown} calculations, {right} right by itself, {corrected} corrected; "
+                             f"{misquoted} misquoted rows put right; "
                              f"{sum(c.rescued for c in of_model)} answers correct only thanks to that")
-        return f"Calculator: {'; '.join(parts)}." if parts else ""
+        return f"Set right: {'. '.join(parts)}." if parts else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the shapes that ``ragtune evaluate --json`` prints."""
@@ -215,15 +249,9 @@ class EvaluationSummary:
         return {
             "name": self.name,
             "ladder": [{**rung.to_dict(), "interval": _rounded(rung.interval)} for rung in self.ladder],
-            "comparisons": [
-                {
-                    "setting": setting, "a": "base", "b": "tuned", "test": "mcnemar", "n": c.n,
-                    "only_a": c.only_a, "only_b": c.only_b, "p": c.p, "difference": round(c.difference, 4),
-                    "interval": _rounded(c.interval), "sentence": describe_comparison(c, setting),
-                }
-                for setting, c in self.comparisons
-            ],
-            "calculator": self.calculator,
+            "comparisons": [_told(setting, c) for setting, c in self.comparisons],
+            "against_baselines": [_told(setting, c, a, b) for a, b, setting, c in self.against_baselines],
+            "set_right": self.set_right,
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,
@@ -236,6 +264,14 @@ class EvaluationSummary:
             "seconds": round(self.seconds, 1),
             "folder": self.folder,
         }
+
+
+def _told(setting: Setting, c: Comparison, a: str = "base", b: str = "tuned") -> dict[str, Any]:
+    return {
+        "setting": setting, "a": a, "b": b, "test": "mcnemar", "n": c.n, "only_a": c.only_a, "only_b": c.only_b, "p": c.p,
+        "difference": round(c.difference, 4), "interval": _rounded(c.interval),
+        "sentence": describe_comparison(c, setting, a, b),
+    }  # fmt: skip
 
 
 def _rounded(interval: tuple[float, float]) -> list[float]:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ragtune.evaluation.ladder import Rung
+from ragtune.evaluation.ladder import MODELS, Rung
+from ragtune.records import SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
     from matplotlib import rc_context
 
     with rc_context(_styled("ladder")):  # type: ignore[arg-type]
-        rungs = sorted(ladder, key=lambda r: (("closed_book", "retrieval", "oracle").index(r.setting), r.model))
+        rungs = sorted(ladder, key=lambda r: (SETTINGS.index(r.setting), MODELS.index(r.model)))
         places, at, previous = [], 0.0, ""
         for rung in rungs:
             at += 0.45 if previous and rung.setting != previous else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ragtune.evaluation.ladder import EvaluationSummary, Graded, Rung
+from ragtune.evaluation.ladder import MODELS, EvaluationSummary, Graded, Rung
 from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall
 from ragtune.files import installed_packages, read_jsonl
 from ragtune.recipe.load import render_recipe
@@ -16,7 +16,8 @@ EXAMPLES_EACH = 3
 TEMPLATE = "report.html.jinja"
 HEADER = ("model", "setting", "n", "correct", "wrong", "refused", "correct %", "interval %")
 CALCULATION_HEADER = (
-    "model", "setting", "calculations shown", "right by the model", "corrected", "answers this made correct", "made wrong")
+    "model", "setting", "calculations shown", "right by the model", "corrected", "rows misquoted",
+    "answers this made correct", "made wrong")
 SETTING_NAMES = {"closed_book": "closed book", "retrieval": "retrieval", "oracle": "oracle page"}
 
 
@@ -53,9 +54,9 @@ def render_table(summary: EvaluationSummary) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
-    lines += ["", *summary.sentences()] if summary.comparisons else []
+    lines += ["", *summary.sentences()] if summary.sentences() else []
     lines += [_recall_line(summary)] if summary.recall else []
-    lines += [summary.calculator] if summary.calculator else []
+    lines += [summary.set_right] if summary.set_right else []
     return "\n".join([*lines, *summary.notes])
 
 
@@ -68,8 +69,15 @@ def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
     """Return what the calculator did on each rung as text cells under CALCULATION_HEADER; rungs without any are left out."""
     return [
         (rung.model, SETTING_NAMES[rung.setting], *map(str, rung.calculations.to_dict().values()))
-        for rung in summary.ladder if rung.calculations.shown
+        for rung in summary.ladder if rung.calculations.shown or rung.calculations.misquoted
     ]
+
+
+def tests_heading(summary: EvaluationSummary) -> str:
+    """Return what the paired tests answer, as a question."""
+    rivals = list(dict.fromkeys(a for a, _, _, _ in summary.against_baselines))
+    model = "tuned" if summary.comparisons or any(b == "tuned" for _, b, _, _ in summary.against_baselines) else "base"
+    return f"Is {model} better than {' and '.join([*(['base'] if summary.comparisons else []), *rivals])}?"
 
 
 def kind_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
@@ -98,7 +106,7 @@ def pick_examples(graded: Sequence[Graded], each: int = EXAMPLES_EACH) -> list[d
     for outcome in ("correct", "wrong", "refused"):
         found = [rows for rows in answers.values() if model in rows and rows[model].outcome == outcome]
         found.sort(key=lambda rows: len({row.outcome for row in rows.values()}), reverse=True)  # stable: else as asked
-        examples += [{"outcome": outcome, "question": rows[model], "rows": [rows[m] for m in ("base", "tuned") if m in rows]}
+        examples += [{"outcome": outcome, "question": rows[model], "rows": [rows[m] for m in MODELS if m in rows]}
                      for rows in found[:each]]
     return examples
 
@@ -108,12 +116,12 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them "
              f"unanswerable from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
     lines += _markdown_table(HEADER, table_rows(summary))
-    if summary.comparisons:
-        lines += ["", "## Is tuned better than base?", "", *(f"- {sentence}" for sentence in summary.sentences())]
+    if summary.sentences():
+        lines += ["", f"## {tests_heading(summary)}", "", *(f"- {sentence}" for sentence in summary.sentences())]
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
     if calculated := calculation_rows(summary):
-        lines += ["", "## What did the calculator do?", "", *_markdown_table(CALCULATION_HEADER, calculated)]
+        lines += ["", "## What was set right?", "", *_markdown_table(CALCULATION_HEADER, calculated)]
     kinds = kind_rows(summary)
     if kinds:
         head = ("kind", *(f"{r.model} {SETTING_NAMES[r.setting]}" for r in summary.ladder))
@@ -164,6 +172,7 @@ def render_html(
         header=HEADER,
         rows=table_rows(summary),
         headline=_headline(summary),
+        tests_heading=tests_heading(summary),
         settings=SETTING_NAMES,
         kinds=kind_rows(summary),
         calculation_header=CALCULATION_HEADER,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import ModelError, RunError
 from ragtune.models.chat import Chat, load_chat
 from ragtune.models.checkpoint import fingerprint_model, portable_name, quiet, read_context_tokens
+from ragtune.models.extractive import NAME as EXTRACTIVE
+from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.weights import load_base
@@ -20,21 +22,24 @@ from ragtune.seams import Generator, Progress
 if TYPE_CHECKING:
     import torch
 
+UNTUNABLE: dict[str, Callable[[], Generator]] = {EXTRACTIVE: ExtractiveGenerator, "echo": EchoGenerator}
+"""The generators without weights, by name."""
+
 
 def open_generator(section: Section, adapter: Path | None = None) -> Generator:
     """Return the generator a recipe names, with the adapter of a run where one is given.
 
-    ``section.model`` is 'bundled', 'echo' (tests), a folder, a Hugging Face name or provider:model. The base is always
-    read from disk in 16 or 32 bits: an adapter tuned on 4-bit weights answers best, and merges, on the full ones.
+    ``section.model`` is 'bundled', 'extractive', 'echo' (tests), a folder, a Hugging Face name or provider:model. The base
+    is always read from disk in 16 or 32 bits: an adapter tuned on 4-bit weights answers best, and merges, on the full ones.
     Raises ModelError, MissingPackage (a provider's package), RunError (an adapter that does not fit).
     """
-    if section.model == "echo" or is_remote(section.model):
+    if section.model in UNTUNABLE or is_remote(section.model):
         if adapter is not None:
             raise ModelError(
                 f"'{section.model}' cannot take the adapter {adapter}: only models that ragtune loads itself can. "
                 "Set generator.model to the model the run was tuned on."
             )
-        return EchoGenerator() if section.model == "echo" else open_chat(section)
+        return UNTUNABLE[section.model]() if section.model in UNTUNABLE else open_chat(section)
     generator = TransformersGenerator(section, load_base(section), load_chat(section))
     if adapter is not None:
         generator.attach(adapter)
@@ -43,8 +48,8 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
 
 def open_counter(section: Section) -> Callable[[Sequence[Message]], int]:
     """Return what counts the tokens of a rendered prompt, with the tokenizer alone: no weights are read."""
-    if section.model == "echo":
-        return EchoGenerator().count_tokens
+    if section.model in UNTUNABLE:
+        return UNTUNABLE[section.model]().count_tokens
     if is_remote(section.model):
         return approximate_tokens
     return load_chat(section).count_tokens

@@ -58,7 +58,9 @@ class Retrieval(Section):
 class Generator(Section):
     """The language model that answers and is tuned. Change `model` to use a real one."""
 
-    model: str = Field("bundled", description="'bundled', 'echo' (tests), a folder, a Hugging Face name or provider:model.")
+    model: str = Field(
+        "bundled", description="'bundled', 'extractive', 'echo' (tests), a folder, a Hugging Face name or provider:model."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Number type of the weights.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:0'.")
     max_prompt_tokens: int = Field(1100, ge=64, description="Most tokens of a rendered prompt; passages are cut to fit.")
@@ -122,6 +124,9 @@ class Evaluation(Section):
     questions: str | None = Field(None, description="Question file; none: the test questions of the dataset folder.")
     where: str | None = Field(None, description="Filter on the documents whose questions are asked.")
     settings: tuple[Setting, ...] = Field(SETTINGS, description="Rungs of the ladder.", min_length=1)
+    baselines: tuple[Literal["extractive"], ...] = Field(
+        ("extractive",), description="Readers without a language model, measured beside base and tuned; [] for none."
+    )
     limit: int = Field(0, ge=0, description="Ask only the first so many questions; 0 asks all.")
     recall_at: tuple[int, ...] = Field((1, 5, 10, 20), description="k of page recall.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")

@@ -12,7 +12,15 @@ from pathlib import Path
 from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
 from ragtune.errors import QuestionError, RunError
-from ragtune.evaluation.ladder import EvaluationSummary, Graded, build_ladder, compare_models, grade, rescore
+from ragtune.evaluation.ladder import (
+    EvaluationSummary,
+    Graded,
+    build_ladder,
+    compare_baselines,
+    compare_models,
+    grade,
+    rescore,
+)
 from ragtune.evaluation.log import LOG, AnswerLog
 from ragtune.evaluation.ranking import score_page_recall
 from ragtune.evaluation.rungs import Rungs, keep_questions, open_rungs
@@ -47,7 +55,7 @@ def run_evaluate(
     allow_mismatch: bool = False,
     report: Report | None = None,
 ) -> EvaluationSummary:
-    """Measure base and tuned on the ladder and write the evaluation folder; goes on after a kill.
+    """Measure base, tuned and the recipe's baselines on the ladder and write the evaluation folder; goes on after a kill.
 
     Raises RunError where questions or a folder are missing, or the run does not fit index, prompt or base model.
     """
@@ -63,10 +71,20 @@ def run_evaluate(
     if "tuned" in models and not is_tuned:
         notes.append(NO_RUN)
     openers, ids = _open_models(recipe, run_path if is_tuned else None, index_id, allow_mismatch)
+    openers = {name: openers[name] for name in models if name in openers}
+    for name, opener in open_baselines(recipe).items():
+        openers[name], ids[name] = opener, str(getattr(opener(), "fingerprint", name))
     return evaluate_models(
-        recipe, questions, searcher, {name: openers[name] for name in models if name in openers},
-        out or evaluation_folder(recipe), index_id, ids, run_path if is_tuned else None, notes, report,
+        recipe, questions, searcher, openers, out or evaluation_folder(recipe), index_id, ids,
+        run_path if is_tuned else None, notes, report,
     )
+
+
+def open_baselines(recipe: Recipe) -> dict[str, Opener]:
+    """Return what opens the recipe's baselines, the generator itself left out: it is there as base."""
+    from ragtune.models.language import UNTUNABLE
+
+    return {name: UNTUNABLE[name] for name in recipe.evaluation.baselines if name != recipe.generator.model}
 
 
 def _open_models(
@@ -125,7 +143,8 @@ def evaluate_models(
     notes: Sequence[str] = (),
     report: Report | None = None,
 ) -> EvaluationSummary:
-    """Ask every model on every rung and write the evaluation folder. ``openers`` maps 'base' and 'tuned' to a loader.
+    """Ask every model on every rung and write the evaluation folder. ``openers`` maps 'base', 'tuned' and
+    baselines to a loader.
 
     Hits are found once, so that both models see the same passages. A model is opened only where answers are missing: those
     of a start that was stopped, or of a finished evaluation of the same models, index, questions and recipe, are kept.
@@ -178,7 +197,8 @@ def _check_questions(questions: Sequence[Question], recipe: Recipe) -> None:
 
 def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str) -> str:
     """Return the hash of all that the answers depend on but the models: a log under another key is not gone on with."""
-    values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"})
+    values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"},
+                                    exclude={"evaluation": {"baselines"}})  # more rows change no answer of the others
     asked = [question.to_dict() for question in questions]
     entries = [values, asked, index_id, prompt_hash(recipe.answering.names_rows), VERSION]
     return hash_text(json.dumps(entries, sort_keys=True, default=str))
@@ -257,6 +277,7 @@ def _summarise(
         folder=str(folder),
         ladder=build_ladder(graded, recipe.evaluation.confidence),
         comparisons=compare_models(graded, confidence=recipe.evaluation.confidence),
+        against_baselines=compare_baselines(graded, recipe.evaluation.confidence),
         recall=recall.any_page if recall.n else {},
         recall_every_page=recall.every_page if recall.n else {},
         recall_n=recall.n,

@@ -27,6 +27,7 @@ from ragtune.files import (
     write_manifest,
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
+from ragtune.models.language import UNTUNABLE
 from ragtune.models.remote import is_remote
 from ragtune.recipe.places import dataset_folder, run_folder
 from ragtune.recipe.schema import Recipe
@@ -79,7 +80,7 @@ def run_train(
     target = out or run_folder(recipe)
     manifest = _check_dataset(source, index, prompt_hash(recipe.answering.names_rows), allow_other_prompt)
     model = recipe.generator.model
-    if model == "echo" or is_remote(model):
+    if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
     train = read_examples(source / "train.jsonl")
     test = read_examples(source / "test.jsonl") if (source / "test.jsonl").is_file() else []

@@ -1,0 +1,254 @@
+"""A reader without a language model: it finds row, year and unit in the passages by the words they share with the question,
+does the one-step calculation, cites, and refuses what it cannot match. The baseline that a tuned model has to beat."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+from ragtune.files import hash_file, hash_text
+from ragtune.models.asked import Asked, parse_question
+from ragtune.models.remote import approximate_tokens
+from ragtune.models.rows import Matcher, Prompt, Row, parse_prompt, passages_of, stems
+from ragtune.records import ANSWER, REFUSAL, Message
+from ragtune.seams import Progress
+
+NAME = "extractive"
+MIN_SCORE = 0.75
+"""A row whose label meets the question's words less than this is not the one asked for."""
+_CALLED, _OTHER_NAME = 0.98, 0.97  # what a match by the name the prompt gives, or by another of ours, counts
+_GROUPS = tuple(tuple(line.split("|")) for line in """\
+capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|
+purchases of property, plant and equipment|purchases of property and equipment|
+additions to property, plant and equipment|additions to property and equipment|
+expenditures for property, plant and equipment|payments for acquisition of property, plant and equipment|
+payments to acquire property, plant and equipment|acquisition of property, plant and equipment
+revenue|sales|net sales|total revenue|total net revenue|total net sales|net revenue|top line|turnover|
+operating revenues|sales and other operating revenues
+net income|net earnings|net profit|bottom line|profit after tax|net income (loss)|net loss|net income or loss|
+net earnings (loss)
+operating income|operating profit|income from operations|earnings from operations|EBIT
+cost of goods sold|COGS|cost of sales|cost of products sold|cost of revenue|cost of merchandise sold
+SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|
+selling, general and administrative expenses|overhead expense|overhead|marketing, selling and administrative expenses|
+selling, marketing and administrative expenses
+R&D|R&D expense|research spending|research and development spending|research and development|
+research and development expenses
+D&A|D&A expense|depreciation and amortization|depreciation and amortization expense
+inventory|inventories|inventories, net|stock on hand|merchandise inventories
+accounts receivable|receivables|trade receivables|receivables, net|accounts receivable, net|trade accounts receivable
+accounts payable|payables|trade payables|trade accounts payable
+net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|
+property and equipment, net|net fixed assets|net plant and equipment
+operating cash flow|cash flow from operations|cash from operations|CFO|net cash provided by operating activities|
+net cash from operating activities|cash provided by operations|net cash flows from operating activities
+income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision|tax charge|
+income tax charge
+pre-tax income|pretax income|pretax earnings|earnings before tax|income before income taxes|
+earnings before income taxes|income before provision for income taxes
+shareholders' equity|total equity|book value|total shareholders' equity|total stockholders' equity|equity
+dividends|dividend payments|cash dividends|dividends paid|cash dividends paid|payments of dividends
+share repurchases|share buybacks|stock buybacks|buybacks|repurchases of common stock|purchases of common stock|
+purchases of treasury stock|payments for repurchase of shares
+cash|cash on hand|cash balance|cash and cash equivalents|cash and equivalents
+long-term debt|long-term borrowings|non-current debt|noncurrent debt|long-term debt, excluding current portion
+basic EPS|basic earnings per share|basic net income per share|net income per share, basic
+diluted EPS|EPS|diluted earnings per share|diluted net income per share|net income per share, diluted
+stock-based compensation|share-based compensation|stock compensation|stock-based compensation expense
+interest expense|interest cost|cost of borrowing
+debt repayment|debt repayments|debt repaid|repayments of long-term debt|repayments of debt|payments on long-term debt
+new borrowings|debt issued|proceeds from long-term debt|borrowings of long-term debt|
+proceeds from issuance of long-term debt
+current portion of long-term debt|long-term debt due within one year|current maturities of long-term debt
+accrued liabilities|accrued expenses|accrued expenses and other current liabilities|
+accrued expenses and other liabilities
+right-of-use assets|operating lease right-of-use assets
+gross margin|gross profit margin|gross profit as a percentage of revenue|gross margin percentage
+operating margin|operating profit margin|operating income margin|operating income as a percentage of revenue
+headcount|employees|number of employees|total employees
+income taxes paid|cash taxes|taxes paid|cash paid for income taxes""".replace("|\n", "|").split("\n"))
+"""Names of one and the same line, for where the prompt does not say what the rows call it."""
+_OTHER_NAMES: dict[frozenset[str], tuple[str, ...]] = {frozenset(stems(name)): group for group in _GROUPS for name in group}
+_NEGATIVE_BALANCE = re.compile(r"deficit|loss|income|treasury|accumulated|equity|earnings|less|allowance", re.IGNORECASE)
+_NOT_NAMES = frozenset("FY USD US GAAP EPS EBIT EBITDA COGS ROA CFO PPNE PPE AR AP SG R D A Q I".split())
+
+
+class ExtractiveGenerator:
+    """Reads figures off restated statement rows; deterministic, and every number it says is read or calculated."""
+
+    name = NAME
+    context_tokens = 1_000_000
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the rules: answers that other rules gave are asked again."""
+        folder = Path(__file__).parent
+        return hash_text("".join(hash_file(folder / f"{module}.py") for module in ("extractive", "asked", "rows")))
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Estimate the length of a prompt in the tokens of usual models, so that it is shown as much as they are."""
+        return approximate_tokens(messages)
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
+    ) -> list[str]:
+        """Return one completion per prompt. It is short by its form, and never cut to ``max_new_tokens``."""
+        completions = []
+        for messages in prompts:
+            completions.append(answer_prompt(messages[-1]["content"] if messages else ""))
+            if progress:
+                progress(len(completions), len(prompts))
+        return completions
+
+
+def answer_prompt(text: str) -> str:
+    """Return the completion for a rendered user message; the refusal where nothing matches well enough."""
+    prompt = parse_prompt(text)
+    if not prompt.rows:
+        return REFUSAL
+    companies = passages_of([passage.company for passage in prompt.passages], prompt.question)
+    asked = parse_question(prompt.question, tuple(companies.values()))
+    if not asked.kind or (not companies and _names_someone(prompt)):
+        return REFUSAL
+    rows = [row for row in prompt.rows if not companies or row.passage.company in companies]
+    rows = [row for row in rows if row.passage.is_quarterly or not asked.is_quarterly]
+    finder = _Finder(rows, prompt, asked)
+    return _ANSWERS[asked.kind](finder, asked) or REFUSAL
+
+
+def _names_someone(prompt: Prompt) -> bool:
+    """Tell whether the question names someone, though none of the passages' companies."""
+    known = {stem for row in prompt.rows for stem in stems(row.label)}
+    if re.search(r"\b(?!(?:share|stock)(?:holder|owner)|year)[A-Za-z]\w+['’]", prompt.question):
+        return True
+    for match in re.finditer(r"\b[A-Z][\w&]*", prompt.question):
+        if match.start() == 0 or match[0] in _NOT_NAMES or re.fullmatch(r"FY\d*|[A-Z]&[A-Z]&?[A-Z]?", match[0]):
+            continue
+        if not set(stems(match[0])) <= known:
+            return True
+    return False
+
+
+class _Finder:
+    """Finds the row a name means among the rows that may be meant."""
+
+    def __init__(self, rows: Sequence[Row], prompt: Prompt, asked: Asked) -> None:
+        self.rows, self.names, self.is_balance = rows, prompt.names, asked.is_balance
+        self.matcher = Matcher(prompt.rows)
+        self.year = asked.years[0] if asked.years else max((row.passage.fiscal_year for row in rows), default="")
+        self.before = asked.years[-1] if len(asked.years) > 1 else str(int(self.year) - 1) if self.year.isdigit() else ""
+
+    def find(self, name: str, *years: str, beside: Row | None = None) -> Row | None:
+        """Return the row that meets a name best and has all the years, None where none does well enough.
+
+        Among equals the passage of the year's own filing goes first, then the one that holds the row ``beside``.
+        """
+        best: tuple[float, float, Row] | None = None
+        scores: dict[str, float] = {}
+        for row in self.rows:
+            if not all(year in row.cells for year in years) or (beside and row.passage.unit != beside.passage.unit):
+                continue
+            if self.is_balance and row.cells[years[0]].startswith("(") and not _NEGATIVE_BALANCE.search(row.label):
+                continue  # a change in the cash flow statement, called as the balance is
+            if (score := scores.get(row.label)) is None:
+                score = scores[row.label] = self.score(name, row.label)
+            nearness = 0.02 * (row.passage.fiscal_year == self.year) + 0.01 * (beside is not None and
+                                                                               row.passage is beside.passage)
+            if score >= MIN_SCORE and (best is None or score + nearness > best[0] + best[1]):
+                best = (score, nearness, row)
+        return best[2] if best else None
+
+    def score(self, name: str, label: str) -> float:
+        """Return how well a label meets a name or what the passages call it, 0 to 1."""
+        words = frozenset(stems(name))
+        called = [re.sub(rf"\b{re.escape(word)}(?!\w)", lambda _, said=said: said, name, flags=re.IGNORECASE)  # type: ignore[misc]
+                  for word, said in self.names if word.lower() in name.lower()]
+        return max(self.matcher.score(name, label), *(_CALLED * self.matcher.score(other, label) for other in called),
+                   *(_OTHER_NAME * self.matcher.score(other, label) for other in _OTHER_NAMES.get(words, ())), 0.0)
+
+
+def _say(lines: Sequence[str], answer: str) -> str:
+    return "\n".join([*lines, f"{ANSWER} {answer}"])
+
+
+def _lower_first(label: str) -> str:
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
+def _answer_lookup(finder: _Finder, asked: Asked) -> str | None:
+    row = finder.find(asked.names[0], finder.year)
+    return _say([row.cite(finder.year)], row.show_answer(row.value(finder.year))) if row else None
+
+
+def _answer_growth(finder: _Finder, asked: Asked) -> str | None:
+    row = finder.find(asked.names[0], finder.year, finder.before)
+    if row is None:
+        return None
+    new, old = row.value(finder.year), row.value(finder.before)
+    if old <= 0:
+        return None
+    growth = f"{100 * (new / old - 1):.1f}%"
+    return _say([row.cite(finder.year), row.cite(finder.before),
+                 f"{row.show_number(new)} / {row.show_number(old)} - 1 = {growth}"], growth)
+
+
+def _answer_difference(finder: _Finder, asked: Asked) -> str | None:
+    row = finder.find(asked.names[0], finder.year, finder.before)
+    if row is None:
+        return None
+    new, old = row.value(finder.year), row.value(finder.before)
+    calculation = f"{row.show_number(new)} - {row.show_number(old)} = {row.show_number(new - old)}"
+    return _say([row.cite(finder.year), row.cite(finder.before), calculation], row.show_answer(new - old))
+
+
+def _answer_compare(finder: _Finder, asked: Asked) -> str | None:
+    row = finder.find(asked.names[0], finder.year, finder.before)
+    if row is None:
+        return None
+    new, old = row.value(finder.year), row.value(finder.before)
+    yes = "Yes" if new != old and (new > old) == asked.is_more else "No"
+    said = [row.show_answer(value) for value in (old, new)]
+    move = f"{'rose' if new > old else 'fell'} from {said[0]} to {said[1]}" if new != old else f"stayed at {said[0]}"
+    return _say([row.cite(finder.year), row.cite(finder.before)], f"{yes}, {_lower_first(row.label)} {move}.")
+
+
+def _two_rows(finder: _Finder, asked: Asked) -> tuple[Row, Row, Decimal, Decimal] | None:
+    first = finder.find(asked.names[0], finder.year)
+    second = finder.find(asked.names[1], finder.year, beside=first) if first else None
+    if first is None or second is None or first is second:
+        return None
+    return first, second, first.value(finder.year), second.value(finder.year)
+
+
+def _answer_ratio(finder: _Finder, asked: Asked) -> str | None:
+    printed = finder.find(asked.whole, finder.year) if asked.whole else None
+    if printed and ("%" in printed.cells[finder.year] or finder.matcher.score(asked.whole, printed.label) > 0.9):
+        return _answer_lookup(finder, dataclasses.replace(asked, names=(asked.whole,)))
+    found = _two_rows(finder, asked)
+    if found is None or not found[3]:
+        return None
+    top, bottom, above, below = found
+    result = f"{100 * above / below:.1f}%" if asked.kind == "margin" else f"{above / below:.2f}"
+    return _say([top.cite(finder.year), bottom.cite(finder.year),
+                 f"{top.show_number(above)} / {bottom.show_number(below)} = {result}"], result)
+
+
+def _answer_versus(finder: _Finder, asked: Asked) -> str | None:
+    found = _two_rows(finder, asked)
+    if found is None:
+        return None
+    one, other, left, right = found
+    yes = "Yes" if left != right and (left > right) == asked.is_more else "No"
+    place = "above" if left > right else "below" if left < right else "equal to"
+    return _say([one.cite(finder.year), other.cite(finder.year)],
+                f"{yes}, {_lower_first(one.label)} of {one.show_answer(left)} was {place} {_lower_first(other.label)} of "
+                f"{other.show_answer(right)}.")
+
+
+_ANSWERS: dict[str, Callable[[_Finder, Asked], str | None]] = {
+    "lookup": _answer_lookup, "growth": _answer_growth, "difference": _answer_difference, "compare": _answer_compare,
+    "ratio": _answer_ratio, "margin": _answer_ratio, "versus": _answer_versus,
+}  # fmt: skip

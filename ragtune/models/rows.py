@@ -1,0 +1,209 @@
+"""What a rendered prompt shows to a reader without a language model: its passages, their rows by year, and which row a
+name means, by the words they share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from ragtune.documents.statements import is_paid_out
+
+_HEAD = re.compile(r"^\[(\d{1,3})\] (?P<name>.*), page \d+(?: \(in (?P<unit>\w+)\))?$")
+_CELL = re.compile(
+    r"^(?P<label>.*[A-Za-z)].*?) (?P<year>(?:19|20)\d\d): (?P<amount>\(?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?\)?%?\)?)$"
+)
+_QUESTION = "Question: "
+_HINT = re.compile(r"^In the passages, (?P<pairs>.+)\.$")
+_FORM = re.compile(r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:19|20)\d\d.*", re.IGNORECASE)
+_SUFFIX = re.compile(
+    r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$", re.IGNORECASE)
+_COUNTED = re.compile(r"\bshares\b.*\b(?:outstanding|issued)|weighted.average|^number of|\bemployees$", re.IGNORECASE)
+_DROPPED = frozenset("of the a an and or in to on at for from by as its with our their s end year ended per".split())
+_LIGHT = frozenset("total net consolidated attributabl expens cost balanc number".split())
+_ACTIONS = frozenset("purchas addition acquisition expenditur spending payment repayment proceed repurchas issuanc".split())
+"""Money that moves: spending on property is never the property."""
+_QUALIFIERS = frozenset("discontinu befor accumulat deferr foreign stat federal excluding".split())
+"""Words that make another line of a label: net income is never income before taxes."""
+_SAME = {word: same for same, words in {
+    "shareholder": "stockholder shareowner stockholders shareowners", "operat": "operating operations operation",
+    "stock": "share shares stocks", "expens": "expense expenses", "provid": "provided generated", "invest": "investing",
+    "financ": "financing",
+}.items() for word in words.split()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a passage: its label and its amounts as printed, by year."""
+
+    label: str
+    cells: dict[str, str]
+    passage: Shown
+
+    @property
+    def is_share_count(self) -> bool:
+        """Whether the amounts count something and are no money."""
+        return bool(_COUNTED.search(self.label)) and not self.is_per_share
+
+    @property
+    def is_per_share(self) -> bool:
+        """Whether the amounts are dollars a share."""
+        return bool(re.search(r"\bper\b.*\bshare", self.label, re.IGNORECASE))
+
+    @property
+    def decimals(self) -> int:
+        """With how many decimals the amounts are printed."""
+        return max(len(re.sub(r"[^\d.]", "", amount).partition(".")[2]) for amount in self.cells.values())
+
+    def value(self, year: str) -> Decimal:
+        """Return the value of a year; what is paid out counts as positive, as people ask for it."""
+        printed = self.cells[year]
+        size = Decimal(re.sub(r"[^\d.]", "", printed))
+        return -size if printed.startswith("(") and not is_paid_out(self.label) else size
+
+    def cite(self, year: str) -> str:
+        """Return the row's line of a year, cited."""
+        return f"{self.label} {year}: {self.cells[year]} [{self.passage.number}]"
+
+    def show_number(self, value: Decimal) -> str:
+        """Return a value as a calculation writes it."""
+        return f"{value:,.{self.decimals}f}"
+
+    def show_answer(self, value: Decimal) -> str:
+        """Return a value as an answer says it: ``$4,210 million``, ``-$310 million``, ``$3.05``, ``41.2%``."""
+        number, sign = self.show_number(abs(value)), "-" if value < 0 else ""
+        if any("%" in amount for amount in self.cells.values()):
+            return f"{sign}{number}%"
+        unit = "" if self.is_per_share or not self.passage.unit else f" {self.passage.unit.removesuffix('s')}"
+        return f"{sign}{'' if self.is_share_count else '$'}{number}{unit}"
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A passage as the prompt shows it: its number and what its title says."""
+
+    number: int
+    company: str
+    fiscal_year: str
+    is_quarterly: bool
+    unit: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt taken apart. ``names`` are the pairs of the hint: what the question says, what the rows say."""
+
+    question: str
+    passages: tuple[Shown, ...]
+    rows: tuple[Row, ...]
+    names: tuple[tuple[str, str], ...] = ()
+
+
+def parse_prompt(text: str) -> Prompt:
+    """Return passages, rows and question of a rendered user message; any text gives some prompt."""
+    shown, found, asked = text.rpartition("\n" + _QUESTION) if not text.startswith(_QUESTION) else ("", "x", text)
+    question, _, hint = asked.removeprefix(_QUESTION).partition("\n") if found else (text, "", "")
+    match = _HINT.match(hint.strip())
+    pairs = [pair.partition(" is called ") for pair in match["pairs"].split("; ")] if match else []
+    names = tuple((name, label) for name, is_pair, labels in pairs if is_pair for label in labels.split(" or "))
+    passages: list[Shown] = []
+    rows: list[Row] = []
+    for line in shown.split("\n") if found else ():
+        head = _HEAD.match(line)
+        if head and int(head[1]) == len(passages) + 1:
+            passages.append(_read_title(int(head[1]), head["name"], head["unit"] or ""))
+        elif passages and len(line) < 300 and (cell := _CELL.match(line)):
+            last = rows[-1] if rows else None
+            if last is None or last.label != cell["label"] or last.passage is not passages[-1] or cell["year"] in last.cells:
+                last = Row(cell["label"], {}, passages[-1])
+                rows.append(last)
+            last.cells[cell["year"]] = cell["amount"]
+    return Prompt(question.strip(), tuple(passages), tuple(rows), names)
+
+
+def _read_title(number: int, name: str, unit: str) -> Shown:
+    years = re.findall(r"(?:19|20)\d\d", name)
+    company = _SUFFIX.sub("", _FORM.sub("", name).replace("_", " ").strip(" ,_-"))
+    return Shown(number, company.strip(), years[-1] if years else "", "10-Q" in name or "10Q" in name, unit)
+
+
+@lru_cache(maxsize=20_000)
+def stems(name: str) -> tuple[str, ...]:
+    """Return the telling words of a label, endings cut: ``Purchases of property`` gives purchas, properti."""
+    words = re.findall(r"[a-z]+(?:&[a-z]+)*|\d+", re.sub(r"['’]s?\b", "", name.lower()))
+    return tuple(_stem(word) for word in words if word not in _DROPPED)
+
+
+def _stem(word: str) -> str:
+    if word in _SAME:
+        return _SAME[word]
+    word = word.removesuffix("s") if not word.endswith(("ss", "us", "is")) else word
+    word = word.removesuffix("e")
+    word = word[:-1] + "i" if word.endswith("y") else word
+    return _SAME.get(word, word)
+
+
+class Matcher:
+    """Scores how well a row's label meets a name: shared words, the rare ones of these rows counting more."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        labels = {row.label for row in rows}
+        counts = Counter(stem for label in labels for stem in set(stems(label)))
+        self.weights = {stem: self._weigh(stem, len(labels), count) for stem, count in counts.items()}
+        self.unseen = self._weigh("", len(labels), 0)
+        self.readings = {label: self._read(label) for label in labels}
+
+    @staticmethod
+    def _weigh(stem: str, labels: int, count: int) -> float:
+        """Return what a word counts: its rarity among the labels, a third of it for words such as total and net."""
+        return (1 + math.log((labels + 1) / (count + 0.5)) / 3) * (0.3 if stem in _LIGHT else 1.0)
+
+    def _total(self, words: Iterable[str]) -> float:
+        return sum(self.weights.get(word) or self.unseen * (0.3 if word in _LIGHT else 1.0) for word in words)
+
+    def _read(self, label: str) -> tuple[tuple[frozenset[str], float, float], ...]:
+        """Return the ways to read a label, each with its weight and worth: whole, without brackets, without its tail."""
+        bare = re.sub(r"\s*\([^()]*\)", "", label)
+        head = re.split(r",? (?:net of|less)\b|[,:] ?net\b| [-—–] ", bare)[0]
+        sets = [(frozenset(stems(text)), worth) for text, worth in ((label, 1.0), (bare, 0.99), (head, 0.97))]
+        return tuple((words, self._total(words), worth) for words, worth in sets if words)
+
+    def score(self, name: str, label: str) -> float:
+        """Return 0 to 1: the harmonic mean of the shares of name and label that the other has; 1 for the same words."""
+        asked = frozenset(stems(name))
+        wanted = self._total(asked)
+        best = 0.0
+        for words, total, worth in self.readings[label]:
+            if both := asked & words:
+                worth *= 1.0 if bool(asked & _ACTIONS) == bool(words & _ACTIONS) else 0.7
+                worth *= 0.85 ** len((asked ^ words) & _QUALIFIERS)
+                best = max(best, worth * 2 * self._total(both) / (wanted + total))
+        return best
+
+
+def company_pattern(company: str) -> re.Pattern[str]:
+    """Return what finds a company's name in a question, however it is spaced: COCACOLA finds Coca-Cola's."""
+    letters = re.findall(r"\w", company)
+    return re.compile(r"\b" + r"\W{0,3}".join(map(re.escape, letters)) + r"(?=\W|s\b|$)", re.IGNORECASE)
+
+
+def passages_of(company_names: Sequence[str], question: str) -> dict[str, tuple[int, int]]:
+    """Return the companies the question names, with the span of the name; whole names go before shortened ones."""
+    whole = {}
+    short = {}
+    for company in dict.fromkeys(company_names):
+        if not re.search(r"\w", company):
+            continue
+        if match := company_pattern(company).search(question):
+            whole[company] = match.span()
+            continue
+        first = company.split()[0]
+        # The first word alone will do where no other name follows it: Norvane for Norvane Industries.
+        shortened = re.search(rf"\b{re.escape(first)}\b(?!(?:['’]s)? [A-Z][a-z])", question) if len(first) > 3 else None
+        if shortened and " " in company and first[0].isupper():
+            short[company] = shortened.span()
+    return whole or short
