@@ -91,7 +91,10 @@ def test_a_budget_over_the_context_is_refused_when_opened(section):
         open_generator(section.model_copy(update={"max_prompt_tokens": 4000}))
 
 
-def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path):
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path, monkeypatch, is_merged):
+    if not is_merged:
+        monkeypatch.setattr("ragtune.models.language.SMALL", 0)
     one, two = (make_adapter(tmp_path / str(seed), section, seed) for seed in (1, 2))
     asked = prompt("Net sales 2021: 4,210")
     base = open_generator(section).logits(asked)
@@ -104,6 +107,24 @@ def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path):
     assert (generator.logits(asked) - first).abs().max() < 1e-5
     assert (first - base).abs().max() > 1e-3 < (second - first).abs().max()
     assert (open_generator(section, adapter=two).logits(asked) - second).abs().max() < 1e-5
+    assert hasattr(generator.model, "disable_adapter") is not is_merged
+
+
+def test_a_merged_adapter_answers_as_one_beside_the_weights(section, tmp_path, monkeypatch):
+    adapter = make_adapter(tmp_path / "adapter", section, 1)
+    prompts = [prompt("Net sales 2021: 4,210 " * n) for n in (1, 9, 3, 7, 2)]
+    merged = open_generator(section, adapter=adapter)
+    monkeypatch.setattr("ragtune.models.language.SMALL", 0)
+    beside = open_generator(section, adapter=adapter)
+    assert merged.generate(prompts, 12) == beside.generate(prompts, 12) != open_generator(section).generate(prompts, 12)
+    assert (merged.logits(prompts[1]) - beside.logits(prompts[1])).abs().max() < 1e-4
+
+
+def test_weights_of_16_bits_are_not_merged_into(section, tmp_path):
+    """Merging would round the update to the 8 bits of a bfloat16."""
+    adapter = make_adapter(tmp_path / "adapter", section, 1)
+    generator = open_generator(section.model_copy(update={"dtype": "bfloat16"}), adapter=adapter)
+    assert hasattr(generator.model, "disable_adapter")
 
 
 def test_an_adapter_of_another_base_or_a_missing_one_is_refused(section, tmp_path):
