@@ -28,7 +28,8 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
 
     ``section.model`` is 'bundled', 'echo' (tests), a folder, a Hugging Face name or provider:model. The base is always
     read from disk in 16 or 32 bits: an adapter tuned on 4-bit weights answers best, and merges, on the full ones.
-    Raises ModelError, MissingPackage (a provider's package), RunError (an adapter that does not fit).
+    ``section.engine`` says what runs a local one. Raises ModelError, MissingPackage (a provider's or engine's package),
+    RunError (an adapter that does not fit).
     """
     if section.model == "echo" or is_remote(section.model):
         if adapter is not None:
@@ -37,6 +38,10 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
                 "Set generator.model to the model the run was tuned on."
             )
         return EchoGenerator() if section.model == "echo" else open_chat(section)
+    if section.engine == "ctranslate2":
+        from ragtune.models.ctranslate import CTranslateGenerator
+
+        return CTranslateGenerator(section, load_chat(section), adapter)
     generator = TransformersGenerator(section, load_base(section), load_chat(section))
     if adapter is not None:
         generator.attach(adapter)
