@@ -137,7 +137,7 @@ def _write_weights(source: str, model: Any, tokenizer: Any, compute_type: str, o
     """Let CTranslate2 convert a model that is already in memory; it takes the model apart while doing so."""
     from ctranslate2.converters import TransformersConverter
 
-    class Converter(TransformersConverter):
+    class Converter(TransformersConverter):  # type: ignore[misc]
         def load_model(self, *_: Any, **__: Any) -> Any:
             return model
 
