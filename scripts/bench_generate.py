@@ -7,7 +7,8 @@ moment hits all alike; figures are medians over prompts and rounds. Peers are tr
 model.generate in float32 and in the checkpoint's type, and the text-generation pipeline. 'first' is the time until one token
 is there; tokens/s counts the --new tokens after it, the end of the turn being switched off; 'answer' is a whole answer that
 ends by itself; 'same' the share of answers that are those of model.generate in float32. --adapter FOLDER measures the
-engines with a tuned adapter too (PEFT's own layers being the peer).
+engines with a tuned adapter too (PEFT's own layers being the peer). On a busy machine --clock cpu with --threads 1 times
+the processor's work instead of the wall clock.
 """
 
 from __future__ import annotations
@@ -89,14 +90,19 @@ def open_peer(name: str, adapter: Path | None, model: str) -> Complete:
     return complete
 
 
-def took_ms(complete: Complete, messages: Any, limit: int, is_ended: bool) -> float:
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def took_ms(complete: Complete, messages: Any, limit: int, is_ended: bool, clock: str) -> float:
     """Return the milliseconds of one completion."""
-    started = time.perf_counter()
+    started = CLOCKS[clock]()
     complete(messages, limit, is_ended)
-    return 1000 * (time.perf_counter() - started)
+    return 1000 * (CLOCKS[clock]() - started)
 
 
-def measure(engines: dict[str, Complete], prompts: Sequence[Any], new: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    engines: dict[str, Complete], prompts: Sequence[Any], new: int, rounds: int, clock: str
+) -> dict[str, dict[str, float]]:
     """Return first_ms, tokens_per_s, answer_ms and same of each engine."""
     reference = [engines["model.generate float32"](messages, 96, True) for messages in prompts]
     same = {name: sum(complete(m, 96, True) == wanted for m, wanted in zip(prompts, reference)) / len(prompts)
@@ -106,8 +112,9 @@ def measure(engines: dict[str, Complete], prompts: Sequence[Any], new: int, roun
         for position, messages in enumerate(prompts):
             print(f"\rround {turn + 1}/{rounds}, prompt {position + 1}/{len(prompts)}   ", end="", file=sys.stderr)
             for name, complete in engines.items():
-                first, more = took_ms(complete, messages, 1, False), took_ms(complete, messages, new + 1, False)
-                times[name].append((first, more - first, took_ms(complete, messages, 96, True)))
+                first = took_ms(complete, messages, 1, False, clock)
+                more = took_ms(complete, messages, new + 1, False, clock)
+                times[name].append((first, more - first, took_ms(complete, messages, 96, True, clock)))
     print(file=sys.stderr)
     found = {}
     for name, rows in times.items():
@@ -127,6 +134,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=64, help="tokens timed after the first")
     parser.add_argument("--prompts", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     import torch
@@ -138,7 +146,8 @@ def main() -> None:
 
     count_tokens = open_counter(Generator(model=options.model))
     prompts = build_prompts(options.prompts, options.tokens, count_tokens)
-    result: dict[str, Any] = {"model": options.model, "threads": options.threads, "load_before": os.getloadavg()[0],
+    result: dict[str, Any] = {"model": options.model, "threads": options.threads, "clock": options.clock,
+                              "load_before": os.getloadavg()[0],
                               "prompt_tokens": [count_tokens(messages) for messages in prompts]}
     with quiet():
         for label, adapter in (("base", None), *([("tuned", options.adapter)] if options.adapter else [])):
@@ -149,7 +158,7 @@ def main() -> None:
                 "model.generate auto": open_peer("auto", adapter, options.model),
                 "pipeline": open_peer("pipeline", adapter, options.model),
             }
-            found = measure(engines, prompts, options.new, options.rounds)
+            found = measure(engines, prompts, options.new, options.rounds, options.clock)
             own = found["ragtune transformers"]
             print(f"{label:<24}{'first ms':>10}{'x':>6}{'tokens/s':>10}{'x':>6}{'answer ms':>11}{'x':>6}{'same':>6}",
                   file=sys.stderr)
