@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tiny_model import make_tiny_model
+from tiny_model import make_adapter, make_tiny_model
 
-from ragtune.errors import ModelError, RunError
+from ragtune.errors import ModelError
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.models.language import open_counter, open_generator
 from ragtune.recipe.schema import Generator
 from ragtune.records import Message
-from ragtune.seams import Generator as Seam
 
 
 def prompt(text):
@@ -32,30 +31,6 @@ def section(folder):
 @pytest.fixture(scope="module")
 def generator(section):
     return open_generator(section)
-
-
-def make_adapter(folder, section, seed):
-    """A LoRA whose update is not zero, so that it changes the answers."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from ragtune.models.weights import load_base
-
-    torch.manual_seed(seed)
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-    get_peft_model(load_base(section), config).save_pretrained(str(folder))
-    return folder
-
-
-def test_a_batch_answers_as_one_by_one_in_the_order_asked(generator):
-    prompts = [prompt("Net sales 2021: 4,210 " * n) for n in (1, 9, 3, 7, 2)]
-    seen = []
-    together = generator.generate(prompts, 12, lambda done, total: seen.append((done, total)))
-    alone = [generator.generate([one], 12)[0] for one in prompts]
-    assert together == alone
-    assert any(together)
-    assert seen == [(3, 5), (5, 5)]
-    assert isinstance(generator, Seam)
 
 
 def test_generation_stops_at_the_end_of_the_turn(generator, monkeypatch):
@@ -81,18 +56,11 @@ def test_the_counter_counts_as_the_generator_does_without_weights(section, gener
     assert count(prompt("Net sales")) == generator.count_tokens(prompt("Net sales")) > 5
 
 
-def test_a_prompt_over_the_context_is_refused_with_its_numbers(generator):
-    with pytest.raises(ModelError, match=r"12 new ones do not fit .* reads 2048. Lower generator.max_prompt_tokens"):
-        generator.generate([prompt("Net sales 2021 " * 2000)], 12)
-
-
-def test_a_budget_over_the_context_is_refused_when_opened(section):
-    with pytest.raises(ModelError, match="at most 2036"):
-        open_generator(section.model_copy(update={"max_prompt_tokens": 4000}))
-
-
-def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path):
-    one, two = (make_adapter(tmp_path / str(seed), section, seed) for seed in (1, 2))
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path, monkeypatch, is_merged):
+    if not is_merged:
+        monkeypatch.setattr("ragtune.models.language.SMALL", 0)
+    one, two = (make_adapter(tmp_path / str(seed), section.model, seed) for seed in (1, 2))
     asked = prompt("Net sales 2021: 4,210")
     base = open_generator(section).logits(asked)
     generator = open_generator(section, adapter=one)
@@ -104,15 +72,24 @@ def test_adapters_are_switched_and_the_base_comes_back(section, tmp_path):
     assert (generator.logits(asked) - first).abs().max() < 1e-5
     assert (first - base).abs().max() > 1e-3 < (second - first).abs().max()
     assert (open_generator(section, adapter=two).logits(asked) - second).abs().max() < 1e-5
+    assert hasattr(generator.model, "disable_adapter") is not is_merged
 
 
-def test_an_adapter_of_another_base_or_a_missing_one_is_refused(section, tmp_path):
-    adapter = make_adapter(tmp_path / "adapter", section, 1)
-    wider = section.model_copy(update={"model": str(make_tiny_model(tmp_path / "wider", hidden=128))})
-    with pytest.raises(RunError, match="does not fit 'wider'"):
-        open_generator(wider, adapter=adapter)
-    with pytest.raises(RunError, match=r"adapter_config\.json is missing"):
-        open_generator(section, adapter=tmp_path / "nowhere")
+def test_a_merged_adapter_answers_as_one_beside_the_weights(section, tmp_path, monkeypatch):
+    adapter = make_adapter(tmp_path / "adapter", section.model, 1)
+    prompts = [prompt("Net sales 2021: 4,210 " * n) for n in (1, 9, 3, 7, 2)]
+    merged = open_generator(section, adapter=adapter)
+    monkeypatch.setattr("ragtune.models.language.SMALL", 0)
+    beside = open_generator(section, adapter=adapter)
+    assert merged.generate(prompts, 12) == beside.generate(prompts, 12) != open_generator(section).generate(prompts, 12)
+    assert (merged.logits(prompts[1]) - beside.logits(prompts[1])).abs().max() < 1e-4
+
+
+def test_weights_of_16_bits_are_not_merged_into(section, tmp_path):
+    """Merging would round the update to the 8 bits of a bfloat16."""
+    adapter = make_adapter(tmp_path / "adapter", section.model, 1)
+    generator = open_generator(section.model_copy(update={"dtype": "bfloat16"}), adapter=adapter)
+    assert hasattr(generator.model, "disable_adapter")
 
 
 def test_the_fingerprint_changes_with_the_weights_and_not_with_the_place(section, generator, tmp_path):
@@ -124,11 +101,6 @@ def test_the_fingerprint_changes_with_the_weights_and_not_with_the_place(section
     data[-1] ^= 1
     weights.write_bytes(data)
     assert fingerprint_model(str(copy)) != generator.fingerprint
-
-
-def test_the_name_holds_no_path(generator, folder):
-    assert generator.name == folder.name
-    assert "/" not in generator.name
 
 
 def test_the_dtype_of_the_recipe_is_taken(section):

@@ -82,6 +82,17 @@ def test_without_our_flag_an_evaluation_garbles_training(section):
     assert not is_same
 
 
+def test_repacking_is_switched_off_wherever_bitsandbytes_would_switch_it_on(section, monkeypatch):
+    """The same trap on any CPU: without AVX512-BF16 the tests above cannot tell whether the flag is set."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    assert Linear4bit(64, 64).support_avx512bf16_for_cpu
+    layers = [module for module in load_4bit(section).modules() if isinstance(module, Linear4bit)]
+    assert len(layers) == 2 * 7
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
 def test_nf4_keeps_most_of_the_model(section):
     import torch
 

@@ -71,6 +71,20 @@ def make_tiny_model(
     return folder
 
 
+def make_adapter(folder: Path, model: Path | str, seed: int = 0) -> Path:
+    """Write a LoRA of the model whose update is not zero, so that it changes the answers; return the folder."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ragtune.models.weights import load_base
+    from ragtune.recipe.schema import Generator
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(load_base(Generator(model=str(model), device="cpu")), config).save_pretrained(str(folder))
+    return folder
+
+
 def make_rows(count: int, seed: int = 0, amounts: int = 6) -> list[dict]:
     """Return tuning rows that ask for one amount of a table, rendered by the one prompt."""
     from ragtune.answering.prompt import render_completion, render_prompt

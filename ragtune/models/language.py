@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragtune.errors import ModelError, RunError
+from ragtune.errors import ModelError
+from ragtune.models.adapt import load_adapter
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import fingerprint_model, portable_name, quiet, read_context_tokens
+from ragtune.models.checkpoint import quiet, read_context_tokens
 from ragtune.models.extractive import NAME as EXTRACTIVE
 from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
+from ragtune.models.local import LocalGenerator, find_stop_ids
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
-from ragtune.models.weights import load_base
+from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
-from ragtune.seams import Generator, Progress
+from ragtune.seams import Generator
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,8 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
 
     ``section.model`` is 'bundled', 'extractive', 'echo' (tests), a folder, a Hugging Face name or provider:model. The base
     is always read from disk in 16 or 32 bits: an adapter tuned on 4-bit weights answers best, and merges, on the full ones.
-    Raises ModelError, MissingPackage (a provider's package), RunError (an adapter that does not fit).
+    ``section.engine`` says what runs a local one. Raises ModelError, MissingPackage (a provider's or engine's package),
+    RunError (an adapter that does not fit).
     """
     if section.model in UNTUNABLE or is_remote(section.model):
         if adapter is not None:
@@ -40,6 +43,10 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
                 "Set generator.model to the model the run was tuned on."
             )
         return UNTUNABLE[section.model]() if section.model in UNTUNABLE else open_chat(section)
+    if section.engine == "ctranslate2":
+        from ragtune.models.ctranslate import CTranslateGenerator
+
+        return CTranslateGenerator(section, load_chat(section), adapter)
     generator = TransformersGenerator(section, load_base(section), load_chat(section))
     if adapter is not None:
         generator.attach(adapter)
@@ -55,107 +62,49 @@ def open_counter(section: Section) -> Callable[[Sequence[Message]], int]:
     return load_chat(section).count_tokens
 
 
-class TransformersGenerator:
-    """A causal language model of transformers, greedy, in batches of similar length padded on the left."""
+class TransformersGenerator(LocalGenerator):
+    """A causal language model of transformers, greedy, in batches of similar length padded on the left.
+
+    A small model in float32 takes an adapter by being copied and merged with it: a third faster a token than PEFT's layers
+    beside the weights, with logits equal to some 1e-5. A larger one keeps the adapter beside its weights, which costs
+    no memory and rounds nothing away.
+    """
 
     def __init__(self, section: Section, model: Any, chat: Chat) -> None:
-        self.name = portable_name(section.model)
-        self.context_tokens = read_context_tokens(model.config)
+        import torch
+
+        super().__init__(section, chat, read_context_tokens(model.config))
         self.model = model
-        self.chat = chat
-        self.adapter: Path | None = None
-        self._section = section
-        self._adapters: dict[Path, str] = {}
-        if section.max_prompt_tokens + section.max_new_tokens > self.context_tokens:
-            raise ModelError(
-                f"generator.max_prompt_tokens {section.max_prompt_tokens} + max_new_tokens {section.max_new_tokens} is more "
-                f"than '{self.name}' can read: {self.context_tokens} tokens. Lower generator.max_prompt_tokens to at most "
-                f"{self.context_tokens - section.max_new_tokens}."
-            )
+        self.stop_ids = find_stop_ids(model, chat)
+        self._base = model
+        self._merges = model.dtype == torch.float32 and sum(p.numel() for p in model.parameters()) < SMALL
+        self._merged: dict[Path, Any] = {}
+        self._beside: dict[Path, str] = {}
 
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits of the base model's configuration, tokenizer and weights."""
-        return fingerprint_model(self._section.model)
+    def _use(self, adapter: Path | None) -> None:
+        if self._merges:
+            self.model = self._base if adapter is None else self._merge(adapter)
+        elif adapter is not None:
+            self._switch_on(adapter)
+        elif self.adapter is not None:
+            self.model.base_model.disable_adapter_layers()
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Return the length of the rendered chat prompt in the model's tokens."""
-        return self.chat.count_tokens(messages)
+    def _merge(self, adapter: Path) -> Any:
+        """Return a copy of the base with the adapter added to its weights; kept for the next switch."""
+        if adapter not in self._merged:
+            tuned = load_adapter(copy.deepcopy(self._base), adapter, self.name)
+            self._merged[adapter] = tuned.merge_and_unload(safe_merge=True).eval()
+        return self._merged[adapter]
 
-    def attach(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one."""
-        if adapter is None:
-            if self.adapter is not None:
-                self.model.base_model.disable_adapter_layers()
-            self.adapter = None
-            return
-        path = Path(adapter).resolve()
-        if path not in self._adapters:
-            self._load_adapter(path)
+    def _switch_on(self, adapter: Path) -> None:
+        """Let PEFT's layers beside the weights speak with this adapter."""
+        if adapter not in self._beside:
+            name = f"run{len(self._beside)}"
+            self.model = load_adapter(self.model, adapter, self.name, name)
+            self._beside[adapter] = name
         self.model.base_model.enable_adapter_layers()
-        self.model.set_adapter(self._adapters[path])
+        self.model.set_adapter(self._beside[adapter])
         self.model.eval()
-        self.adapter = path
-
-    def _load_adapter(self, path: Path) -> None:
-        with quiet():
-            from peft import PeftModel
-            from safetensors import SafetensorError
-
-        if not (path / "adapter_config.json").is_file():
-            raise RunError(f"no adapter at {path}: adapter_config.json is missing. Do: ragtune train --recipe FILE")
-        name = f"run{len(self._adapters)}"
-        try:
-            with quiet():
-                if self._adapters:
-                    self.model.load_adapter(str(path), adapter_name=name)
-                else:
-                    self.model = PeftModel.from_pretrained(self.model, str(path), adapter_name=name)
-        except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as error:
-            first = str(error).strip().split("\n")[0][:300]
-            raise RunError(
-                f"the adapter at {path} does not fit '{self.name}': {first}. Open it on the model it was tuned on, or "
-                "tune again. Do: ragtune train --recipe FILE"
-            ) from error
-        self._adapters[path] = name
-
-    @contextlib.contextmanager
-    def with_adapter(self, adapter: Path | None) -> Iterator[TransformersGenerator]:
-        """Answer with another adapter (None: the base) inside the block, with the former one after it."""
-        before = self.adapter
-        self.attach(adapter)
-        try:
-            yield self
-        finally:
-            self.attach(before)
-
-    def without_adapter(self) -> contextlib.AbstractContextManager[TransformersGenerator]:
-        """Answer with the base model inside the block."""
-        return self.with_adapter(None)
-
-    def generate(
-        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
-    ) -> list[str]:
-        """Return one greedy completion per prompt, in order, without special tokens.
-
-        Raises ModelError where a prompt and its completion would not fit the model's context.
-        """
-        encoded = [self.chat.encode_prompt(messages) for messages in prompts]
-        longest = max(map(len, encoded), default=0)
-        if longest + max_new_tokens > self.context_tokens:
-            raise ModelError(
-                f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit '{self.name}', which reads "
-                f"{self.context_tokens}. Lower generator.max_prompt_tokens or retrieval.k."
-            )
-        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))  # the largest first: memory fails early
-        completions = [""] * len(encoded)
-        for start in range(0, len(order), self._section.batch_size):
-            batch = order[start : start + self._section.batch_size]
-            for position, text in zip(batch, self._complete([encoded[i] for i in batch], max_new_tokens)):
-                completions[position] = text
-            if progress:
-                progress(min(start + len(batch), len(order)), len(order))
-        return completions
 
     def _complete(self, batch: list[list[int]], max_new_tokens: int) -> list[str]:
         """Return the completions of one batch of token ids, padded on the left to the longest."""
@@ -168,7 +117,7 @@ class TransformersGenerator:
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=self.model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=self.model.device)
         settings = GenerationConfig(
-            do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self._stop_ids(), pad_token_id=pad
+            do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self.stop_ids, pad_token_id=pad
         )
         try:
             with torch.inference_mode(), quiet():
@@ -179,10 +128,6 @@ class TransformersGenerator:
                 "Lower generator.batch_size or generator.max_prompt_tokens."
             ) from error
         return [self.chat.decode(row[width:].tolist()) for row in written]
-
-    def _stop_ids(self) -> list[int]:
-        own = getattr(self.model.generation_config, "eos_token_id", None)
-        return sorted({*self.chat.stop_ids, *([own] if isinstance(own, int) else own or [])})
 
     def logits(self, messages: Sequence[Message]) -> torch.Tensor:
         """Return the float32 logits after the prompt's last token, shape (vocabulary,), to compare two models."""

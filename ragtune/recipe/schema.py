@@ -61,6 +61,9 @@ class Generator(Section):
     model: str = Field(
         "bundled", description="'bundled', 'extractive', 'echo' (tests), a folder, a Hugging Face name or provider:model."
     )
+    engine: Literal["transformers", "ctranslate2"] = Field(
+        "transformers", description="What runs a local model; ctranslate2 is faster on a CPU (extra 'ctranslate2')."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Number type of the weights.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:0'.")
     max_prompt_tokens: int = Field(1100, ge=64, description="Most tokens of a rendered prompt; passages are cut to fit.")
