@@ -32,8 +32,8 @@ def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquo
     """
     printed: dict[tuple[str, str], dict[int, str]] = {}
     for passage in passages:
-        for row in _ROW.finditer(passage.text):
-            printed.setdefault((row["label"], row["year"]), {}).setdefault(passage.number, row["amount"])
+        for line in _ROW.finditer(passage.text):
+            printed.setdefault((line["label"], line["year"]), {}).setdefault(passage.number, line["amount"])
     found: list[Misquote] = []
     position = 0
     while row := _ROW.search(text, position):
@@ -42,12 +42,12 @@ def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquo
         cited = int(row["number"] or 0)
         if cited not in held and len(set(held.values())) != 1:
             continue
-        passage = cited if cited in held else next(iter(held))
-        said, right = (re.sub(r"[^\d.,]", "", amount).strip(".,") for amount in (row["amount"], held[passage]))
+        number = cited if cited in held else next(iter(held))
+        said, right = (re.sub(r"[^\d.,]", "", amount).strip(".,") for amount in (row["amount"], held[number]))
         is_year = re.fullmatch(r"(?:19|20)\d\d", said)  # not to be told from the years beside it
         if not said or not right or is_year or _size(said) == _size(right) or row["amount"] in held.values():
             continue
-        found.append(Misquote(f"{row['label']} {row['year']}", said, right, passage))
+        found.append(Misquote(f"{row['label']} {row['year']}", said, right, number))
         start = row.start("amount")
         text = text[:start] + re.sub(rf"(?<![\d,.\[]){re.escape(said)}(?![\d]|[,.]\d)", right, text[start:])
         position = text.find("\n", start) if "\n" in text[start:] else len(text)
