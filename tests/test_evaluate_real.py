@@ -13,6 +13,7 @@ from ragtune.errors import RunError
 from ragtune.files import read_manifest, write_jsonl, write_manifest
 from ragtune.recipe.schema import Documents, Evaluation, Generator, Index, Recipe, Retrieval, Training
 from ragtune.records import Hit
+from ragtune.stages.ask import open_assistant
 from ragtune.stages.evaluate import NO_RUN, run_evaluate
 from ragtune.stages.index import run_index
 from ragtune.stages.train import run_train
@@ -59,21 +60,24 @@ def test_base_and_tuned_from_folders(tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path)
     alone = run_evaluate(recipe)
     assert NO_RUN in alone.notes
-    assert {rung.model for rung in alone.ladder} == {"base"}
+    assert [rung.model for rung in alone.ladder] == ["base"] * 3 + ["extractive"] * 3
 
     index_id = read_manifest(Path(recipe.work) / "tiny" / "index", "index")["id"]
     make_dataset(recipe, index_id)
     run_train(recipe)
     both = run_evaluate(recipe)
-    assert [(rung.model, rung.n) for rung in both.ladder] == [("base", 3)] * 3 + [("tuned", 3)] * 3
+    assert [(rung.model, rung.n) for rung in both.ladder] == [
+        *[("base", 3)] * 3, *[("tuned", 3)] * 3, *[("extractive", 3)] * 3]  # fmt: skip
     assert {setting for setting, _ in both.comparisons} == {"closed_book", "retrieval", "oracle"}
+    assert [(a, b, setting) for a, b, setting, _ in both.against_baselines] == [
+        ("extractive", "tuned", "retrieval"), ("extractive", "tuned", "oracle")]  # fmt: skip
     assert NO_RUN not in both.notes
     folder = Path(both.folder)
-    assert len((folder / "answers.jsonl").read_text().splitlines()) == 18
+    assert len((folder / "answers.jsonl").read_text().splitlines()) == 27
     assert "Learning curve" in (folder / "report.html").read_text()
     manifest = read_manifest(folder, "evaluation")
     assert manifest["index_id"] == index_id
-    assert set(manifest["models"]) == {"base", "tuned"}
+    assert set(manifest["models"]) == {"base", "tuned", "extractive"}
 
     other = recipe.model_copy(update={"index": Index(embedder="hash", context_line=False)})
     run_index(other, tmp_path / "other")
@@ -82,7 +86,13 @@ def test_base_and_tuned_from_folders(tmp_path: Path) -> None:
         run_evaluate(recipe, tmp_path / "out", index=tmp_path / "other")
     assert not (tmp_path / "out").exists()
     allowed = run_evaluate(recipe, tmp_path / "out", index=tmp_path / "other", allow_mismatch=True)
-    assert len(allowed.ladder) == 6
+    assert len(allowed.ladder) == 9
+
+    reader = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"model": "extractive"})})
+    itself = run_evaluate(reader, tmp_path / "itself")  # it takes no adapter, and is not measured twice
+    assert [rung.model for rung in itself.ladder] == ["base"] * 3
+    assert NO_RUN not in itself.notes
+    assert open_assistant(reader).generator.name == "extractive"
 
 
 def test_missing_questions_are_named(tmp_path: Path) -> None:

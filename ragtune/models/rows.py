@@ -24,11 +24,6 @@ _SUFFIX = re.compile(
     r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$", re.IGNORECASE)
 _COUNTED = re.compile(r"\bshares\b.*\b(?:outstanding|issued)|weighted.average|^number of|\bemployees$", re.IGNORECASE)
 _DROPPED = frozenset("of the a an and or in to on at for from by as its with our their s end year ended per".split())
-_LIGHT = frozenset("total net consolidated attributabl expens cost balanc number".split())
-_ACTIONS = frozenset("purchas addition acquisition expenditur spending payment repayment proceed repurchas issuanc".split())
-"""Money that moves: spending on property is never the property."""
-_QUALIFIERS = frozenset("discontinu befor accumulat deferr foreign stat federal excluding".split())
-"""Words that make another line of a label: net income is never income before taxes."""
 _SAME = {word: same for same, words in {
     "shareholder": "stockholder shareowner stockholders shareowners", "operat": "operating operations operation",
     "stock": "share shares stocks", "expens": "expense expenses", "provid": "provided generated", "invest": "investing",
@@ -147,6 +142,15 @@ def _stem(word: str) -> str:
     return _SAME.get(word, word)
 
 
+_LIGHT = frozenset(stems("total net consolidated attributable expense cost balance number"))
+_ACTIONS = frozenset(stems(
+    "purchase addition acquisition expenditure spending payment repayment proceeds repurchase issuance"
+))
+"""Money that moves: spending on property is never the property."""
+_QUALIFIERS = frozenset(stems("discontinued before accumulated deferred foreign state federal excluding"))
+"""Words that make another line of a label: net income is never income before taxes."""
+
+
 class Matcher:
     """Scores how well a row's label meets a name: shared words, the rare ones of these rows counting more."""
 
@@ -180,7 +184,7 @@ class Matcher:
         for words, total, worth in self.readings[label]:
             if both := asked & words:
                 worth *= 1.0 if bool(asked & _ACTIONS) == bool(words & _ACTIONS) else 0.7
-                worth *= 0.85 ** len((asked ^ words) & _QUALIFIERS)
+                worth *= 0.75 ** len((asked ^ words) & _QUALIFIERS)
                 best = max(best, worth * 2 * self._total(both) / (wanted + total))
         return best
 

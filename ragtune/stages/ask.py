@@ -9,7 +9,7 @@ from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
 from ragtune.errors import RunError
 from ragtune.files import recover_folder
-from ragtune.models.language import open_generator
+from ragtune.models.language import UNTUNABLE, open_generator
 from ragtune.recipe.places import index_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.retrieval.search import open_searcher
@@ -33,7 +33,8 @@ def open_assistant(
     folder = run or run_folder(recipe)
     recover_folder(folder)
     if model is None:
-        model = "tuned" if run or folder.exists() else "base"
+        is_tuned = folder.exists() and recipe.generator.model not in UNTUNABLE
+        model = "tuned" if run or is_tuned else "base"
     if model == "base":
         return Answerer(open_generator(recipe.generator), searcher, recipe)
     if not folder.exists():

@@ -25,6 +25,7 @@ from ragtune.evaluation.log import LOG, AnswerLog
 from ragtune.evaluation.ranking import score_page_recall
 from ragtune.evaluation.rungs import Rungs, keep_questions, open_rungs
 from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
+from ragtune.models.language import UNTUNABLE
 from ragtune.recipe.places import dataset_folder, evaluation_folder, index_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Question, Setting
@@ -67,8 +68,9 @@ def run_evaluate(
         searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     index_id = str(getattr(getattr(searcher, "index", None), "id", ""))
     notes, run_path = [], run or run_folder(recipe)
-    is_tuned = "tuned" in models and (run is not None or (run_path / "manifest.json").is_file())
-    if "tuned" in models and not is_tuned:
+    can_tune = recipe.generator.model not in UNTUNABLE
+    is_tuned = "tuned" in models and (run is not None or (can_tune and (run_path / "manifest.json").is_file()))
+    if "tuned" in models and can_tune and not is_tuned:
         notes.append(NO_RUN)
     openers, ids = _open_models(recipe, run_path if is_tuned else None, index_id, allow_mismatch)
     openers = {name: openers[name] for name in models if name in openers}
@@ -82,8 +84,6 @@ def run_evaluate(
 
 def open_baselines(recipe: Recipe) -> dict[str, Opener]:
     """Return what opens the recipe's baselines, the generator itself left out: it is there as base."""
-    from ragtune.models.language import UNTUNABLE
-
     return {name: UNTUNABLE[name] for name in recipe.evaluation.baselines if name != recipe.generator.model}
 
 
