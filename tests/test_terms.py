@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.answering.prompt import prompt_hash, render_prompt
+from ragtune.documents.terms import TERMS, find_terms, name_rows, render_names
 from ragtune.records import Passage
-from ragtune.retrieval.terms import TERMS, find_terms, name_rows, render_names
 
 CASH = """Net income 2018: 5,363
 Purchases of property, plant and equipment (PP&E) 2018: (1,577)

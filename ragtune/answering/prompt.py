@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from ragtune.documents.statements import restate_rows
+from ragtune.documents.terms import TERMS, name_rows, render_names
 from ragtune.files import hash_text
 from ragtune.records import ANSWER as ANSWER
 from ragtune.records import REFUSAL as REFUSAL
 from ragtune.records import Chunk, Hit, Message, Passage, Question
-from ragtune.retrieval.terms import name_rows, render_names
 
 SYSTEM = (
     "Answer the question from the numbered passages. Cite the passage of each fact as [n], show the calculation if there "
@@ -163,4 +163,5 @@ def prompt_hash(names_rows: bool = True) -> str:
     passages = number_passages([Hit(chunk, 1.0, 1, "dense")])
     question = Question("q", "What was turnover?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
     samples = [render_prompt(question.text, passages, names_rows), *(render_completion(question, p) for p in (passages, ()))]
-    return hash_text(repr(samples))
+    terms = [(term.names, term.labels) for term in TERMS] if names_rows else []
+    return hash_text(repr([samples, terms]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact
 from ragtune.documents.statements import is_paid_out
-from ragtune.retrieval.terms import TERMS
+from ragtune.documents.terms import TERMS
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ FOLDER = "bundled_weights"
 CONTEXT_TOKENS = 2048
 FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
          "chat_template.jinja")
-SHA256 = "659739e5b2bdbb96"
+SHA256 = "8bb18595726d638b"
 """Of the digests of FILES in this order; scripts/pretrain/export.py writes it here whenever it writes the folder."""
 
 

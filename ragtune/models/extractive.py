@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from ragtune.documents import terms
+from ragtune.documents.terms import find_terms
 from ragtune.files import hash_file, hash_text
 from ragtune.models.asked import Asked, parse_question
 from ragtune.models.remote import approximate_tokens
@@ -20,58 +22,6 @@ NAME = "extractive"
 MIN_SCORE = 0.75
 """A row whose label meets the question's words less than this is not the one asked for."""
 _CALLED, _OTHER_NAME = 0.98, 0.97  # what a match by the name the prompt gives, or by another of ours, counts
-_GROUPS = tuple(tuple(line.split("|")) for line in """\
-capex|capital expenditure|capital expenditures|capital spending|spending on property, plant and equipment|
-purchases of property, plant and equipment|purchases of property and equipment|
-additions to property, plant and equipment|additions to property and equipment|
-expenditures for property, plant and equipment|payments for acquisition of property, plant and equipment|
-payments to acquire property, plant and equipment|acquisition of property, plant and equipment
-revenue|sales|net sales|total revenue|total net revenue|total net sales|net revenue|top line|turnover|
-operating revenues|sales and other operating revenues
-net income|net earnings|net profit|bottom line|profit after tax|net income (loss)|net loss|net income or loss|
-net earnings (loss)
-operating income|operating profit|income from operations|earnings from operations|EBIT
-cost of goods sold|COGS|cost of sales|cost of products sold|cost of revenue|cost of merchandise sold
-SG&A|SG&A expense|SG&A costs|overhead costs|selling, general and administrative|
-selling, general and administrative expenses|overhead expense|overhead|marketing, selling and administrative expenses|
-selling, marketing and administrative expenses
-R&D|R&D expense|research spending|research and development spending|research and development|
-research and development expenses
-D&A|D&A expense|depreciation and amortization|depreciation and amortization expense
-inventory|inventories|inventories, net|stock on hand|merchandise inventories
-accounts receivable|receivables|trade receivables|receivables, net|accounts receivable, net|trade accounts receivable
-accounts payable|payables|trade payables|trade accounts payable
-net PP&E|PP&E|PPNE|PPE|net PPE|fixed assets|net property, plant and equipment|property, plant and equipment, net|
-property and equipment, net|net fixed assets|net plant and equipment
-operating cash flow|cash flow from operations|cash from operations|CFO|net cash provided by operating activities|
-net cash from operating activities|cash provided by operations|net cash flows from operating activities
-income tax expense|provision for income taxes|income taxes|taxes on income|income tax provision|tax charge|
-income tax charge
-pre-tax income|pretax income|pretax earnings|earnings before tax|income before income taxes|
-earnings before income taxes|income before provision for income taxes
-shareholders' equity|total equity|book value|total shareholders' equity|total stockholders' equity|equity
-dividends|dividend payments|cash dividends|dividends paid|cash dividends paid|payments of dividends
-share repurchases|share buybacks|stock buybacks|buybacks|repurchases of common stock|purchases of common stock|
-purchases of treasury stock|payments for repurchase of shares
-cash|cash on hand|cash balance|cash and cash equivalents|cash and equivalents
-long-term debt|long-term borrowings|non-current debt|noncurrent debt|long-term debt, excluding current portion
-basic EPS|basic earnings per share|basic net income per share|net income per share, basic
-diluted EPS|EPS|diluted earnings per share|diluted net income per share|net income per share, diluted
-stock-based compensation|share-based compensation|stock compensation|stock-based compensation expense
-interest expense|interest cost|cost of borrowing
-debt repayment|debt repayments|debt repaid|repayments of long-term debt|repayments of debt|payments on long-term debt
-new borrowings|debt issued|proceeds from long-term debt|borrowings of long-term debt|
-proceeds from issuance of long-term debt
-current portion of long-term debt|long-term debt due within one year|current maturities of long-term debt
-accrued liabilities|accrued expenses|accrued expenses and other current liabilities|
-accrued expenses and other liabilities
-right-of-use assets|operating lease right-of-use assets
-gross margin|gross profit margin|gross profit as a percentage of revenue|gross margin percentage
-operating margin|operating profit margin|operating income margin|operating income as a percentage of revenue
-headcount|employees|number of employees|total employees
-income taxes paid|cash taxes|taxes paid|cash paid for income taxes""".replace("|\n", "|").split("\n"))
-"""Names of one and the same line, for where the prompt does not say what the rows call it."""
-_OTHER_NAMES: dict[frozenset[str], tuple[str, ...]] = {frozenset(stems(name)): group for group in _GROUPS for name in group}
 _NEGATIVE_BALANCE = re.compile(r"deficit|loss|income|treasury|accumulated|equity|earnings|less|allowance", re.IGNORECASE)
 _NOT_NAMES = frozenset("FY USD US GAAP EPS EBIT EBITDA COGS ROA CFO PPNE PPE AR AP SG R D A Q I".split())
 
@@ -85,8 +35,9 @@ class ExtractiveGenerator:
     @property
     def fingerprint(self) -> str:
         """16 hex digits of the rules: answers that other rules gave are asked again."""
-        folder = Path(__file__).parent
-        return hash_text("".join(hash_file(folder / f"{module}.py") for module in ("extractive", "asked", "rows")))
+        here = Path(__file__).parent
+        files = (*(here / f"{module}.py" for module in ("extractive", "asked", "rows")), Path(terms.__file__))
+        return hash_text("".join(map(hash_file, files)))
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Estimate the length of a prompt in the tokens of usual models, so that it is shown as much as they are."""
@@ -163,11 +114,10 @@ class _Finder:
 
     def score(self, name: str, label: str) -> float:
         """Return how well a label meets a name or what the passages call it, 0 to 1."""
-        words = frozenset(stems(name))
         called = [re.sub(rf"\b{re.escape(word)}(?!\w)", lambda _, said=said: said, name, flags=re.IGNORECASE)  # type: ignore[misc]
                   for word, said in self.names if word.lower() in name.lower()]
         return max(self.matcher.score(name, label), *(_CALLED * self.matcher.score(other, label) for other in called),
-                   *(_OTHER_NAME * self.matcher.score(other, label) for other in _OTHER_NAMES.get(words, ())), 0.0)
+                   _OTHER_NAME * any(phrase == name and term.names_row(label) for phrase, term in find_terms(name)), 0.0)
 
 
 def _say(lines: Sequence[str], answer: str) -> str:

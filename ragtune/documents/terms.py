@@ -57,8 +57,13 @@ TERMS: tuple[Term, ...] = tuple(
         (("cost of goods sold", "cost of sales", "COGS", "cost of revenue", "cost of products sold"),
          r"(?:total )?costs? of (?:goods sold|sales|products sold|products|goods|merchandise sold|(?:net )?revenues?)(?:, .*)?"),
         (("gross profit", "gross margin"), r"(?:total )?gross (?:profit|margin|income)"),
-        (("SG&A expense", "SG&A costs*", "SG&A", "overhead costs*", "selling, general and administrative expenses*"),
-         r"(?:total )?(?:selling|marketing),? (?:marketing,? )?(?:general,? )?(?:and|&) administrative.*"),
+        (("gross profit margin", "gross margin", "gross margin percentage"),
+         r"gross (?:profit|margin)(?:,? as a)? (?:percentage|percent).*|gross (?:profit|margin) (?:margin|rate|ratio)"),
+        (("operating margin", "operating profit margin", "operating income margin"),
+         r"operating (?:income|profit),? as a (?:percentage|percent).*|operating (?:profit )?margin.*"),
+        (("SG&A expense", "SG&A costs*", "SG&A", "overhead costs*", "selling, general and administrative expenses*",
+          "selling, general and administrative expense", "overhead expense", "overhead"),
+         r"(?:total )?(?:selling|marketing|general),? (?:(?:selling|marketing|general|informational),? )*(?:and|&) administrative.*"),
         (("R&D expense", "research and development spending", "R&D", "research spending", "R&D costs*"),
          r"(?:total )?research(?:,| and|,? engineering and|,? engineering,? and|, development and engineering)? "
          r"?(?:development)?(?: expenses?| costs)?" + _NET),
@@ -74,14 +79,16 @@ TERMS: tuple[Term, ...] = tuple(
         (("pre-tax income", "pretax income", "pretax earnings*", "pre-tax earnings*", "earnings before tax",
           "earnings before taxes", "income before taxes", "income before tax"),
          r"(?:net )?(?:income|earnings|profit|loss)(?: \(loss\))?(?: from (?:continuing )?operations)? before .*tax.*"),
-        (("income tax expense", "provision for income taxes", "tax expense", "taxes on income*", "tax provision"),
+        (("income tax expense", "provision for income taxes", "tax expense", "taxes on income*", "tax provision", "tax charge",
+          "income tax charge"),
          r"(?:total )?(?:\(?(?:provision|benefit|expense)\)?(?: \((?:benefit|provision)\))? (?:for|from) )?(?:income )?tax"
          r"(?:es)?(?: expense| provision)?(?: \((?:benefit|expense)\))?(?: on (?:income|earnings))?"),
         (("net income", "net profit", "bottom line", "net earnings*", "profit after tax"),
          r"(?:consolidated )?net (?:income|earnings|profit|loss)(?: \(loss\))?(?: attributable to (?!non-?controlling).*)?"),
         (("basic EPS", "basic earnings per share"), r"(?!.*\b(?:average|outstanding|shares|diluted)\b).*\bbasic\b.*"),
         (("diluted EPS", "diluted earnings per share", "fully diluted EPS"), r"(?!.*\b(?:average|outstanding|shares|basic)\b).*\bdiluted\b.*"),
-        (("cash on hand", "cash balance", "cash position"), r"(?:total )?cash(?: and (?:cash|temporary).*)?"),
+        (("cash on hand", "cash balance", "cash position", "cash", "cash and equivalents*", "cash and cash equivalents*"),
+         r"(?:total )?cash(?: and (?:cash |temporary )*(?:equivalents|investments|securities))?(?:,? (?:at )?(?:the )?end of.*)?"),
         (("accounts receivable*", "receivables*", "trade receivables*", "AR"),
          r"(?:total |trade |customer )?(?:accounts? |trade |notes and |accounts and notes )*receivables?(?:, (?:net|less).*)?" + _NET),
         (("inventory", "inventories*", "stock on hand"), r"(?:total |net )?(?:merchandise )?inventor(?:y|ies)(?:, (?:net|at) .*)?" + _NET),
@@ -94,9 +101,9 @@ TERMS: tuple[Term, ...] = tuple(
         (("current liabilities*", "total current liabilities*"), r"total current liabilities"),
         (("total assets*", "balance sheet total"), r"total assets"),
         (("total liabilities*",), r"total liabilities"),
-        (("long-term debt", "long-term borrowings*", "non-current debt", "long term debt"),
+        (("long-term debt", "long-term borrowings*", "non-current debt", "noncurrent debt", "long term debt"),
          r"(?:total )?long-?\s?term (?:debt|borrowings|obligations|notes)(?:[, ].*)?"),
-        (("shareholders' equity", "total equity", "stockholders' equity", "book value", "shareholder equity"),
+        (("shareholders' equity", "total equity", "stockholders' equity", "book value", "shareholder equity", "equity"),
          r"total (?:company )?(?:(?:stock|share)(?:holders?|owners?)'? )?equity(?: \(deficit\))?|total (?!liabilities).*\b(?:share|stock)"
          r"(?:holders?|owners?)'? (?:equity|investment)"),
         (("retained earnings*", "accumulated profits*"), r"retained earnings(?: \(deficit\))?|reinvested earnings"),
@@ -115,10 +122,17 @@ TERMS: tuple[Term, ...] = tuple(
          r"repurchases? of (?:common )?(?:stock|shares).*"),
         (("stock-based compensation", "share-based compensation", "stock compensation"),
          r"(?:stock|share|equity)-based (?:compensation|payment|awards?).*|stock compensation.*"),
-        (("debt repayments*", "debt repaid"), r"(?:re)?payments? (?:of|on) (?:long-term |senior |short-term )?(?:debt|borrowings|notes).*"),
-        (("debt issued", "new borrowings*"),
+        (("debt repayment", "debt repayments*", "debt repaid", "repayments of debt*"), r"(?:re)?payments? (?:of|on) (?:long-term |senior |short-term )?(?:debt|borrowings|notes).*"),
+        (("debt issued", "new borrowings*", "proceeds from long-term debt*"),
          r"(?:proceeds from )?(?:the )?(?:issuances?|borrowings?)(?: of)? (?:long-term |senior )?(?:debt|borrowings|notes).*|"
          r"proceeds from .*\b(?:debt|borrowings|notes)\b.*"),
+        (("current portion of long-term debt", "current maturities of long-term debt", "long-term debt due within one year"),
+         r"(?:current (?:portion|maturities|installments) of|short-term portion of) .*debt.*|long-term debt(?:,| due| payable) "
+         r"(?:classified as current|within one year|current.*)"),
+        (("accrued liabilities*", "accrued expenses*"), r"(?:total )?accrued (?:liabilities|expenses)(?: and other.*)?(?:, .*)?"),
+        (("right-of-use assets*", "operating lease right-of-use assets*"), r"(?:operating )?(?:lease )?right-of-use assets?(?:, .*)?"),
+        (("income before discontinued operations", "income from continuing operations"),
+         r"(?:net )?(?:income|earnings|loss) from continuing operations(?:, net of (?:income )?tax(?:es)?)?"),
         (("headcount", "number of employees", "employees*"), r"(?:total |number of )*employees"),
         (("cash taxes*", "taxes paid*"), r"(?:cash paid for )?income taxes(?: paid.*|, net of refunds.*)?"),
         (("intangible assets*", "intangibles*"), r"(?:other |total |net )*intangible assets(?:, .*)?" + _NET),
@@ -160,7 +174,7 @@ def name_rows(question: str, texts: Iterable[str], most: int = 3) -> list[tuple[
             continue
         matching = [label for label in labels if _fits(term, label)]
         if matching:
-            named.setdefault(phrase, tuple(matching[:most]))
+            named[phrase] = tuple(dict.fromkeys((*named.get(phrase, ()), *matching)))[:most]
     return list(named.items())
 
 
