@@ -143,6 +143,12 @@ def test_a_cited_line_that_stands_nowhere_is_not_mended():
     assert answer("Net profit 2021: 4,211 [1]\nAnswer: $4,211 million", hit("Prose.", 1), hit(TEXT, 2)).is_refusal
 
 
+def test_a_cited_row_that_no_passage_prints_is_refused_though_its_number_is_there():
+    completion = "Interest on 2021 2021: 3,900 [1]\nAnswer: $3,900 million"
+    assert answer(completion).is_refusal
+    assert "the cited row 'Interest on 2021 2021: 3,900' stands in no passage" in answer(completion, guard="flag").problems
+
+
 def test_a_misquoted_row_is_set_right_and_said():
     found = answer("Net sales 2021: 4,211 [2]\nNet sales 2020: 3,900 [2]\n4,211 - 3,900 = 311\nAnswer: $311 million",
                    hit("Prose.", 1), hit(TEXT, 2))

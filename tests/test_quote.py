@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtune.answering.quote import Misquote, mend_rows, verify_citations
+from ragtune.answering.quote import Misquote, find_unprinted_rows, mend_rows, verify_citations
 from ragtune.records import Passage
 
 ROWS = "Net sales 2021: 4,210\nNet sales 2020: 3,900\nNet loss 2021: (310)\nOther 2021: —"
@@ -34,6 +34,16 @@ def test_what_names_no_row_is_left_alone() -> None:
     for said in ("Net income 2021: 4,120 [1]", "Net sales 2019: 4,120 [1]", "Net sales 2021: 4,210.0 [1]",
                  "Net loss 2021: 310 [1]", "Other 2021: 5 [1]", "Answer: $4,120 million", "Net sales 2021: $4.2 billion"):
         assert mend_rows(said, passages(ROWS)) == (said, ()) or said.endswith("billion")
+
+
+def test_a_cited_row_must_be_printed_with_its_year_and_amount_under_a_like_label() -> None:
+    shown = passages("Interest expense 2021: 46", "Research and development 2021: 143")
+    for good in ("Interest expense 2021: 46 [1]", "interest expense 2021: $46 [2]", "Interest expenses, net 2021: 46 [1]",
+                 "Interest expense 2021: 46", "Interest expense 2021: 46 [1], 2020: 44", "46 / 143 = 0.32 [1]"):
+        assert find_unprinted_rows(good, shown) == []
+    for bad in ("Research and in$inInterest expense 2021: 46", "Interest expense 2020: 46", "Interest expense 2021: 47",
+                "Income taxes 2021: 46"):
+        assert find_unprinted_rows(f"{bad} [1]\nAnswer: $46 million", shown) == [bad]
 
 
 def test_longer_numbers_that_hold_the_misread_one_stay() -> None:

@@ -1,4 +1,4 @@
-"""The number guard: every number in an answer stands in a cited passage or follows from a shown calculation."""
+"""The number guard: numbers stand in a cited passage or follow from a calculation; cited rows are printed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ragtune.answering.calculate import find_calculations, parse_amount
+from ragtune.answering.quote import find_unprinted_rows
 from ragtune.records import Answer
 
 _AMOUNT = re.compile(r"(?<![\w.,])\(?[-−]?\$?\s?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?![\w]*[A-Za-z])")
@@ -42,11 +43,18 @@ class NumberGuard:
     name = "numbers"
 
     def check(self, answer: Answer) -> tuple[str, ...]:
-        """Return one problem for each number without a source. Refusals and answers without passages pass."""
+        """Return one problem for each number without a source and each cited row that no passage prints.
+
+        Refusals and answers without passages pass.
+        """
         if answer.is_refusal or not answer.passages:
             return ()
         cited = {citation.passage for citation in answer.citations}
         shown = [p for p in answer.passages if p.number in cited or not cited]
         texts = [f"{passage.title}\n{passage.text}" for passage in shown]
         missing = unsupported_numbers(answer.text, answer.reasoning, answer.question, texts)
-        return tuple(f"the number {number} stands in no cited passage and follows from no calculation" for number in missing)
+        rows = find_unprinted_rows(answer.reasoning, answer.passages)
+        return (
+            *(f"the number {number} stands in no cited passage and follows from no calculation" for number in missing),
+            *(f"the cited row '{row}' stands in no passage" for row in rows),
+        )

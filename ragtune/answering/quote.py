@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from ragtune.records import Passage
 
@@ -12,6 +13,9 @@ _CITED_LINE = re.compile(r"^(?P<line>[^\n\[\]]+?\s*)\[(?P<number>\d{1,3})\]", re
 _ROW = re.compile(
     r"^(?P<label>\S[^\n]*?) (?P<year>(?:19|20)\d\d): (?P<amount>[^\s\[\]]+)[ \t]*(?:\[(?P<number>\d{1,3})\])?", re.MULTILINE
 )
+
+_ALIKE = 0.7
+"""How alike (difflib's ratio) the label of a cited row must be to one that is printed with the same year and amount."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,26 @@ def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquo
         text = text[:start] + re.sub(rf"(?<![\d,.\[]){re.escape(said)}(?![\d]|[,.]\d)", right, text[start:])
         position = text.find("\n", start) if "\n" in text[start:] else len(text)
     return text, tuple(found)
+
+
+def find_unprinted_rows(text: str, passages: Sequence[Passage]) -> list[str]:
+    """Return the cited lines ``label year: amount [n]`` that no passage prints, not even with a label much like theirs."""
+    printed = [
+        (row["year"], _digits(row["amount"]), row["label"].lower()) for p in passages for row in _ROW.finditer(p.text)
+    ]
+    missing = []
+    for row in _ROW.finditer(text):
+        if not row["number"] or text[row.end() : row.end() + 1] not in ("", "\n"):
+            continue
+        label, wanted = row["label"].lower(), (row["year"], _digits(row["amount"]))
+        known = [name for year, amount, name in printed if (year, amount) == wanted]
+        if label not in known and not any(SequenceMatcher(None, label, name).ratio() >= _ALIKE for name in known):
+            missing.append(f"{row['label']} {row['year']}: {row['amount']}")
+    return missing
+
+
+def _digits(amount: str) -> str:
+    return _size(re.sub(r"[^\d.,]", "", amount).strip(".,"))
 
 
 def _size(number: str) -> str:

@@ -31,7 +31,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Question, Setting
 from ragtune.seams import Generator, Report, Searcher, progress_of
 
-VERSION = 3
+VERSION = 4
 """Raise it when answers come about in another way: logs of an earlier version are then not gone on with."""
 logger = logging.getLogger(__name__)
 Opener = Callable[[], Generator]
