@@ -149,6 +149,15 @@ def test_a_cited_row_that_no_passage_prints_is_refused_though_its_number_is_ther
     assert "the cited row 'Interest on 2021 2021: 3,900' stands in no passage" in answer(completion, guard="flag").problems
 
 
+def test_a_verdict_that_its_figures_contradict_is_turned_and_said():
+    rows = "Net sales 2021: 4,210 [1]\nNet sales 2020: 3,900 [1]"
+    said = "Yes, net sales rose from $3,900 million to $4,210 million."
+    recipe = check_recipe({}, "test")
+    found = Answerer(Says(f"{rows}\nAnswer: {said}"), None, recipe).answer_prompts([("Did net sales fall?", [hit()])])[0]
+    assert found.text == said.replace("Yes", "No")
+    assert f"the verdict was set right from its figures; it said '{said}'" in found.problems
+
+
 def test_a_misquoted_row_is_set_right_and_said():
     found = answer("Net sales 2021: 4,211 [2]\nNet sales 2020: 3,900 [2]\n4,211 - 3,900 = 311\nAnswer: $311 million",
                    hit("Prose.", 1), hit(TEXT, 2))

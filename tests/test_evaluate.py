@@ -349,13 +349,13 @@ def test_what_was_set_right_is_counted(tmp_path: Path) -> None:
     assert [(r.outcome, r.own_outcome) for r in rows[:4]] == [
         ("correct", "wrong"), ("correct", "wrong"), ("wrong", "wrong"), ("wrong", "correct")]
     assert {r.own_outcome for r in rows[4:]} == {""}
-    line = ("Set right: base showed 4 calculations, 0 right by itself, 4 corrected; 0 misquoted rows put right; 2 answers "
-            "correct only thanks to that. tuned showed 4 calculations, 4 right by itself, 0 corrected; 0 misquoted rows put "
-            "right; 0 answers correct only thanks to that.")
+    line = ("Set right: base showed 4 calculations, 0 right by itself, 4 corrected; 0 misquoted rows and 0 verdicts put "
+            "right; 2 answers correct only thanks to that. tuned showed 4 calculations, 4 right by itself, 0 corrected; "
+            "0 misquoted rows and 0 verdicts put right; 0 answers correct only thanks to that.")
     assert line in render_table(summary).split("\n")
     assert summary.to_dict()["set_right"] == line
     assert summary.to_dict()["ladder"][0]["calculations"]["rescued"] == 2
-    assert "| base | oracle page | 4 | 0 | 4 | 0 | 2 | 1 |" in (tmp_path / "e" / "report.md").read_text()
+    assert "| base | oracle page | 4 | 0 | 4 | 0 | 0 | 2 | 1 |" in (tmp_path / "e" / "report.md").read_text()
     assert 'id="h-set-right"' in (tmp_path / "e" / "report.html").read_text()
 
 

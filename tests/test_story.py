@@ -82,7 +82,7 @@ def test_the_story_from_end_to_end(data: Path, tmp_path: Path, monkeypatch: pyte
     tested = (tmp_path / "out" / "story" / "dataset" / "questions_test.jsonl").read_text().splitlines()
     assert {json.loads(line)["metadata"]["company"] for line in tested} == {"FedEx"}
     rungs = [(rung["model"], rung["setting"]) for rung in first["held_out"]["ladder"]]
-    assert rungs == [(m, s) for m in ("base", "tuned") for s in ("closed_book", "retrieval", "oracle")]
+    assert rungs == [(m, s) for m in ("base", "tuned", "extractive") for s in ("closed_book", "retrieval", "oracle")]
 
     run("--stages", "financebench", "--index", tmp_path / "out" / "story" / "index")
     asked = json.loads((tmp_path / "out" / "story.json").read_text())

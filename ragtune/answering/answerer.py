@@ -11,6 +11,7 @@ from ragtune.answering.calculate import recompute
 from ragtune.answering.guard import NumberGuard, find_amounts
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
 from ragtune.answering.quote import mend_rows, verify_citations
+from ragtune.answering.verdict import set_verdict_right
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Citation, Hit, Passage
@@ -78,14 +79,17 @@ class Answerer:
         ]
 
     def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
-        """Turn a completion into an answer: rows and calculations set right, citations resolved, numbers guarded."""
+        """Turn a completion into an answer: figures and verdicts set right, citations resolved, numbers guarded."""
         quoted, misquotes = mend_rows(completion, passages)
         computed, calculations = recompute(quoted)
         corrected = sum(not calculation.is_right for calculation in calculations)
         computed, moved = verify_citations(computed, passages)
         text, reasoning, numbers, is_refusal = parse_completion(computed)
+        verdict = None if is_refusal else set_verdict_right(question, text, reasoning)
+        text = verdict.found if verdict else text
         problems = [f"{corrected} calculation result(s) were wrong and recomputed"] if corrected else []
         problems += [f"'{m.row}' was misquoted: {m.said}, where [{m.passage}] prints {m.printed}" for m in misquotes]
+        problems += [f"the verdict was set right from its figures; it said '{verdict.said}'"] if verdict else []
         problems += [f"the citation [{old}] was mended: its line stands in [{new}]" for old, new in moved]
         shown = {passage.number: passage for passage in passages}
         problems += [f"the cited passage [{number}] does not exist" for number in numbers if number not in shown]

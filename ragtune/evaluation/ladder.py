@@ -34,8 +34,8 @@ class Graded(Record):
     """One line of the log: one model's answer to one question on one rung, with its outcome and why.
 
     ``calculations`` are shown in the completion; the model had ``calculations_right`` by itself, the others the calculator
-    corrected, as it did ``misquoted`` rows from their page. ``own_outcome`` is that of the answer with the model's own
-    figures; empty where nothing was corrected.
+    corrected, as were ``misquoted`` rows from their page and verdicts from their figures. ``own_outcome`` is that of the
+    answer with the model's own figures; empty where nothing was corrected.
     """
 
     model: str
@@ -58,6 +58,7 @@ class Graded(Record):
     calculations_right: int = 0
     calculations_corrected: int = 0
     misquoted: int = 0
+    verdicts_corrected: int = 0
     own_outcome: str = ""
 
 
@@ -91,21 +92,23 @@ def rescore(question: Question, row: Graded) -> Graded:
     _, calculations = recompute(row.completion)
     right = sum(calculation.is_right for calculation in calculations)
     misquoted = sum("was misquoted" in problem for problem in row.problems)
+    verdicts = sum("the verdict was set right" in problem for problem in row.problems)
     own: str = ""
-    if right < len(calculations) or misquoted:
+    if right < len(calculations) or misquoted or verdicts:
         # where the guard refused the answer it is refused either way: only the figures are put back, not the guard
         own_text, _, _, is_refusal = parse_completion(row.completion)
         own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else score.outcome
     return dataclasses.replace(
         row, outcome=score.outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
         calculations_right=right, calculations_corrected=len(calculations) - right, misquoted=misquoted,
+        verdicts_corrected=verdicts,
     )
 
 
 @dataclass(frozen=True)
 class CalculationCounts(Record):
     """What was set right on one rung: calculations ``shown``, ``right`` as the model wrote them, ``corrected``; rows
-    ``misquoted``, whose amount was put back from the page.
+    ``misquoted``, whose amount was put back from the page; ``verdicts`` (yes or no) that their figures contradicted.
 
     ``rescued`` answers are correct only thanks to that, ``spoiled`` ones were correct only with the model's own figures.
     """
@@ -114,6 +117,7 @@ class CalculationCounts(Record):
     right: int = 0
     corrected: int = 0
     misquoted: int = 0
+    verdicts: int = 0
     rescued: int = 0
     spoiled: int = 0
 
@@ -126,6 +130,7 @@ def count_calculations(rows: Sequence[Graded]) -> CalculationCounts:
         right=sum(row.calculations_right for row in rows),
         corrected=sum(row.calculations_corrected for row in rows),
         misquoted=sum(row.misquoted for row in rows),
+        verdicts=sum(row.verdicts_corrected for row in rows),
         rescued=sum(row.outcome == "correct" for row in decided),
         spoiled=sum(row.own_outcome == "correct" for row in decided),
     )
@@ -236,10 +241,11 @@ class EvaluationSummary:
         for model in dict.fromkeys(rung.model for rung in self.ladder):
             of_model = [rung.calculations for rung in self.ladder if rung.model == model]
             shown, misquoted = sum(c.shown for c in of_model), sum(c.misquoted for c in of_model)
-            if shown or misquoted:
+            verdicts = sum(c.verdicts for c in of_model)
+            if shown or misquoted or verdicts:
                 right, corrected = sum(c.right for c in of_model), sum(c.corrected for c in of_model)
                 parts.append(f"{model} showed {shown} calculations, {right} right by itself, {corrected} corrected; "
-                             f"{misquoted} misquoted rows put right; "
+                             f"{misquoted} misquoted rows and {verdicts} verdicts put right; "
                              f"{sum(c.rescued for c in of_model)} answers correct only thanks to that")
         return f"Set right: {'. '.join(parts)}." if parts else ""
 

@@ -16,7 +16,7 @@ EXAMPLES_EACH = 3
 TEMPLATE = "report.html.jinja"
 HEADER = ("model", "setting", "n", "correct", "wrong", "refused", "correct %", "interval %")
 CALCULATION_HEADER = (
-    "model", "setting", "calculations shown", "right by the model", "corrected", "rows misquoted",
+    "model", "setting", "calculations shown", "right by the model", "corrected", "rows misquoted", "verdicts corrected",
     "answers this made correct", "made wrong")
 SETTING_NAMES = {"closed_book": "closed book", "retrieval": "retrieval", "oracle": "oracle page"}
 
@@ -69,7 +69,7 @@ def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
     """Return what the calculator did on each rung as text cells under CALCULATION_HEADER; rungs without any are left out."""
     return [
         (rung.model, SETTING_NAMES[rung.setting], *map(str, rung.calculations.to_dict().values()))
-        for rung in summary.ladder if rung.calculations.shown or rung.calculations.misquoted
+        for rung in summary.ladder if any(rung.calculations.to_dict().values())
     ]
 
 
