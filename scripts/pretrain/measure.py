@@ -1,9 +1,9 @@
 """Measure an exported model: greedy answers to served prompts about filings it never saw.
 
 Fictitious filings come from a seed of their own, real ones from the training companies that are held out. A question is
-asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that, with rows and calculations set
-right as serving does, names the gold amount and no other, or the right yes or no; *quoted* says that the completion names
-the amount at all, *operands* that the shown calculation has the gold's left side.
+asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that, with rows, calculations and verdicts
+set right as serving does, names the gold amount and no other, or the right yes or no; *quoted* says that the completion
+names the amount at all, *operands* that the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tables import HELD_OUT, Filings, Table, load_tables
 from ragtune.answering.calculate import recompute
 from ragtune.answering.prompt import parse_completion, render_prompt
 from ragtune.answering.quote import mend_rows
+from ragtune.answering.verdict import set_verdict_right
 
 SEED = 20_000_003
 CALCULATIONS = ("growth", "difference", "ratio", "margin")
@@ -92,7 +93,9 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
             or "No such row" in completion
             or "None of the" in completion
         }
-    served = parse_completion(recompute(mend_rows(completion, conversation.passages)[0])[0])[0]
+    served, served_lines, _, _ = parse_completion(recompute(mend_rows(completion, conversation.passages)[0])[0])
+    verdict = set_verdict_right(turn.question.text, served, served_lines)
+    served = verdict.found if verdict else served
     found = {
         "false refusal": is_refusal,
         "house form": answer == gold_answer and bool(cited),
@@ -100,7 +103,7 @@ def judge(conversation: Conversation, completion: str) -> dict[str, bool]:
     }
     if turn.kind in ("compare", "versus"):
         found["lines"] = reasoning.split("\n") == gold_reasoning.split("\n")
-        found["right"] = answer[:2].lower() == gold_answer[:2].lower()
+        found["right"] = served[:2].lower() == gold_answer[:2].lower()
         return found
     found["right"] = not is_refusal and _amounts(served) == _amounts(gold_answer)
     if turn.kind == "figure":
