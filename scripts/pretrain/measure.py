@@ -1,9 +1,9 @@
 """Measure an exported model: greedy answers to served prompts about filings it never saw.
 
 Fictitious filings come from a seed of their own, real ones from the training companies that are held out. A question is
-asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that, with rows, calculations and verdicts
-set right as serving does, names the gold amount and no other, or the right yes or no; *quoted* says that the completion
-names the amount at all, *operands* that the shown calculation has the gold's left side.
+asked of one page, or of three passages, as retrieval shows them. *Right* is an answer that names the gold amount and no
+other, or the right yes or no, with rows, calculations and verdicts set right as serving does; *quoted* says that the
+completion names the amount at all, *operands* that the shown calculation has the gold's left side.
 """
 
 from __future__ import annotations
