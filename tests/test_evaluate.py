@@ -386,7 +386,7 @@ def test_a_log_without_the_counts_is_read_and_counted(tmp_path: Path) -> None:
 
     first = measured()
     log = tmp_path / "e" / "answers.jsonl"
-    new = ("calculations", "calculations_right", "calculations_corrected", "own_outcome")
+    new = ("calculations", "calculations_right", "misquoted", "verdicts_corrected", "own_outcome")
     rows = [{key: value for key, value in json.loads(line).items() if key not in new}
             for line in log.read_text().splitlines()]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -394,4 +394,4 @@ def test_a_log_without_the_counts_is_read_and_counted(tmp_path: Path) -> None:
     again = measured()
     assert generator.asked == 3  # none was asked again
     assert again.ladder == first.ladder
-    assert {row.calculations_corrected for row in rows_of(tmp_path / "e")} == {1}
+    assert {row.calculations - row.calculations_right for row in rows_of(tmp_path / "e")} == {1}

@@ -10,9 +10,10 @@ from difflib import SequenceMatcher
 from ragtune.records import Passage
 
 _CITED_LINE = re.compile(r"^(?P<line>[^\n\[\]]+?\s*)\[(?P<number>\d{1,3})\]", re.MULTILINE)
-_ROW = re.compile(
+CITED_ROW = re.compile(
     r"^(?P<label>\S[^\n]*?) (?P<year>(?:19|20)\d\d): (?P<amount>[^\s\[\]]+)[ \t]*(?:\[(?P<number>\d{1,3})\])?", re.MULTILINE
 )
+"""A row as ``restate_rows`` writes it, with the citation that an answer puts behind it."""
 
 _ALIKE = 0.7
 """How alike (difflib's ratio) the label of a cited row must be to one that is printed with the same year and amount."""
@@ -36,11 +37,11 @@ def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquo
     """
     printed: dict[tuple[str, str], dict[int, str]] = {}
     for passage in passages:
-        for line in _ROW.finditer(passage.text):
+        for line in CITED_ROW.finditer(passage.text):
             printed.setdefault((line["label"], line["year"]), {}).setdefault(passage.number, line["amount"])
     found: list[Misquote] = []
     position = 0
-    while row := _ROW.search(text, position):
+    while row := CITED_ROW.search(text, position):
         position = row.end()
         held = printed.get((row["label"], row["year"]), {})
         cited = int(row["number"] or 0)
@@ -61,10 +62,10 @@ def mend_rows(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Misquo
 def find_unprinted_rows(text: str, passages: Sequence[Passage]) -> list[str]:
     """Return the cited lines ``label year: amount [n]`` that no passage prints, not even with a label much like theirs."""
     printed = [
-        (row["year"], _digits(row["amount"]), row["label"].lower()) for p in passages for row in _ROW.finditer(p.text)
+        (row["year"], _digits(row["amount"]), row["label"].lower()) for p in passages for row in CITED_ROW.finditer(p.text)
     ]
     missing = []
-    for row in _ROW.finditer(text):
+    for row in CITED_ROW.finditer(text):
         if not row["number"] or text[row.end() : row.end() + 1] not in ("", "\n"):
             continue
         label, wanted = row["label"].lower(), (row["year"], _digits(row["amount"]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ragtune.answering.quote import CITED_ROW
+
 _AMOUNT = r"[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?: (?:thousand|million|billion)s?)?"
 _MOVED = re.compile(
     rf"^(?P<said>Yes|No), (?P<name>.+?) (?P<move>rose|fell|increased|decreased|grew|declined) from (?P<old>{_AMOUNT}) to "
@@ -14,7 +16,6 @@ _BESIDE = re.compile(
     rf"^(?P<said>Yes|No), (?P<name>.+?) of (?P<left>{_AMOUNT}) (?P<be>was|were) (?P<place>above|below) (?P<other>.+?) of "
     rf"(?P<right>{_AMOUNT})(?P<end>\.?)$"
 )
-_ROW = re.compile(r"^(?P<label>\S.*?) (?P<year>(?:19|20)\d\d): \(?(?P<amount>[\d.,]+)", re.MULTILINE)
 _UP = re.compile(r"\b(?:increase[ds]?|grow|grew|rise|rose|higher|greater|larger|above|exceed(?:ed|s)?|more)\b", re.I)
 _DOWN = re.compile(r"\b(?:decrease[ds]?|decline[ds]?|fall|fell|lower|smaller|below|less|drop(?:ped)?|shrink|shrank)\b", re.I)
 _MOVES = {"rose": "fell", "increased": "decreased", "grew": "declined"}
@@ -40,7 +41,7 @@ def set_verdict_right(question: str, answer: str, reasoning: str) -> Verdict | N
         return None
     if match := _MOVED.match(answer):
         old, new = match["old"], match["new"]
-        rows = {row["year"]: _bare(row["amount"]) for row in _ROW.finditer(reasoning)}
+        rows = {row["year"]: _bare(row["amount"]) for row in CITED_ROW.finditer(reasoning)}
         if len(rows) == 2 and [_bare(new), _bare(old)] == [rows[year] for year in sorted(rows)] and _bare(old) != _bare(new):
             old, new = new, old
         rises = _compare(old, new)

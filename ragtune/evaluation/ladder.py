@@ -56,7 +56,6 @@ class Graded(Record):
     seconds: float = 0.0
     calculations: int = 0
     calculations_right: int = 0
-    calculations_corrected: int = 0
     misquoted: int = 0
     verdicts_corrected: int = 0
     own_outcome: str = ""
@@ -100,7 +99,7 @@ def rescore(question: Question, row: Graded) -> Graded:
         own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else score.outcome
     return dataclasses.replace(
         row, outcome=score.outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
-        calculations_right=right, calculations_corrected=len(calculations) - right, misquoted=misquoted,
+        calculations_right=right, misquoted=misquoted,
         verdicts_corrected=verdicts,
     )
 
@@ -128,7 +127,7 @@ def count_calculations(rows: Sequence[Graded]) -> CalculationCounts:
     return CalculationCounts(
         shown=sum(row.calculations for row in rows),
         right=sum(row.calculations_right for row in rows),
-        corrected=sum(row.calculations_corrected for row in rows),
+        corrected=sum(row.calculations - row.calculations_right for row in rows),
         misquoted=sum(row.misquoted for row in rows),
         verdicts=sum(row.verdicts_corrected for row in rows),
         rescued=sum(row.outcome == "correct" for row in decided),
