@@ -78,8 +78,7 @@ def documents_kept(pages: Pages, where: str | None) -> list[Document]:
         for column, value in document.metadata.items():
             if value is not None:
                 kinds.setdefault(column, set()).add(kind_of(value))
-    wanted = parse_filter(where)
-    wanted.check(kinds)
+    wanted = parse_filter(where).check(kinds)
     kept = [d for d in documents if wanted.matches({**d.metadata, "document": d.name})]
     if not kept:
         raise QuestionError(f"the filter {where} keeps none of {len(documents)} documents. Mend it in the recipe.")

@@ -2,174 +2,161 @@
 
 Grammar: comparisons joined by ``and``, ``or``, ``not`` and parentheses. A comparison is ``column = value``, ``!=``, ``<``,
 ``<=``, ``>``, ``>=``, ``column in (value, ...)`` or ``column not in (value, ...)``. A value is a number, a quoted string,
-``true``, ``false`` or ``null``. Strings are equal when they differ only in case. A missing value equals only ``null`` and
-is neither smaller nor larger than anything.
+``true``, ``false`` or ``null``; a column that is no plain word stands in backticks. Strings are equal when they differ only
+in case. A missing value equals only ``null`` and is neither smaller nor larger than anything.
+
+The same as a mapping or JSON, with MongoDB's operators: ``{"company": "3M", "fiscal_year": {"$in": [2017, 2018]}}``.
 """
 
 from __future__ import annotations
 
-import operator
+import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Union
+from functools import cached_property
+from typing import Any
 
 from ragtune.errors import QuestionError, nearest
 from ragtune.records import Value
+from ragtune.retrieval.conditions import (
+    MAX_CHARACTERS,
+    MAX_DIGITS,
+    MAX_LEVELS,
+    ORDERS,
+    RESERVED,
+    WORDS,
+    Comparison,
+    Node,
+    Not,
+    Place,
+    comparisons,
+    count_levels,
+    fail,
+    join,
+    kind_of,
+    rename,
+    render_filter,
+)
+from ragtune.retrieval.operators import read_json, read_mapping
+
+__all__ = ["SYNONYMS", "Filter", "kind_of", "parse_filter", "render_filter"]
 
 EXAMPLE = "for example company = '3M' and fiscal_year in (2017, 2018)"
+SYNONYMS: tuple[tuple[str, ...], ...] = (
+    ("fiscal_year", "year", "doc_period"), ("form", "doc_type", "form_type"), ("company", "company_name"),
+    ("document", "doc_name", "file", "file_name"), ("page", "page_number"), ("sector", "gics_sector"))
+"""Names of one column. A filter may use any; the one that the index has is meant."""
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<number>-?\d+(?:\.\d+)?(?![\w.]))|(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-    r"""|(?P<name>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,))""")
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+    r"""\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))|(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    r"""|(?P<column>`(?:[^`\\]|\\.)+`)|(?P<name>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,))""", re.DOTALL)
+_SPACE = re.compile(r"\s*")
 _SIGNS = {"==": "=", "<>": "!="}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """``column sign values``; the signs '=' and '!=' hold for any of the values, an order takes one value."""
-
-    column: str
-    sign: str
-    values: tuple[Value, ...]
-
-    def matches(self, row: Mapping[str, Value]) -> bool:
-        """Tell whether a row of columns passes."""
-        found = row.get(self.column)
-        if self.sign in ("=", "!="):
-            return any(_equal(found, value) for value in self.values) == (self.sign == "=")
-        return _comparable(found, self.values[0]) and _ORDERS[self.sign](_fold(found), _fold(self.values[0]))
-
-
-@dataclass(frozen=True)
-class Not:
-    """Passes what ``part`` does not."""
-
-    part: Node
-
-    def matches(self, row: Mapping[str, Value]) -> bool:
-        """Tell whether a row of columns passes."""
-        return not self.part.matches(row)
-
-
-@dataclass(frozen=True)
-class Both:
-    """Passes what all parts pass (``is_any`` false) or what any part passes."""
-
-    parts: tuple[Node, ...]
-    is_any: bool = False
-
-    def matches(self, row: Mapping[str, Value]) -> bool:
-        """Tell whether a row of columns passes."""
-        return (any if self.is_any else all)(part.matches(row) for part in self.parts)
-
-
-Node = Union[Comparison, Not, Both]
-
-
-def _fold(value: Value) -> Value:
-    return value.casefold() if isinstance(value, str) else value
-
-
-def _equal(left: Value, right: Value) -> bool:
-    """Compare values of one kind; a number equals no string and no truth value."""
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
-    return _fold(left) == _fold(right)
-
-
-def _comparable(left: Value, right: Value) -> bool:
-    """Tell whether two values have an order: both numbers or both strings."""
-    if left is None or right is None:
-        return False
-    return kind_of(left) == kind_of(right) != "truth value"
-
-
-@dataclass(frozen=True)
 class Filter:
-    """A parsed filter: ``text`` as written, ``node`` its tree, ``columns`` -> where each stands in the text."""
+    """A parsed filter: ``text`` as written (of a mapping: its canonical text), ``node`` its tree."""
 
     text: str
     node: Node
-    columns: Mapping[str, int]
+
+    @cached_property
+    def columns(self) -> dict[str, Place]:
+        """Each column -> where it first stands."""
+        places: dict[str, Place] = {}
+        for comparison in comparisons(self.node):
+            places.setdefault(comparison.column, comparison.place)
+        return places
 
     def matches(self, row: Mapping[str, Value]) -> bool:
         """Tell whether a row of columns passes."""
         return self.node.matches(row)
 
-    def check(self, kinds: Mapping[str, Collection[str]]) -> None:
-        """Raise QuestionError where a column does not exist or holds other kinds of values than it is compared with.
+    def check(self, kinds: Mapping[str, Collection[str]], synonyms: Sequence[Sequence[str]] = SYNONYMS) -> Filter:
+        """Return the filter with its columns named as in ``kinds``: ``year`` where there is only fiscal_year means that.
 
-        ``kinds`` maps each column to the kinds of its values: 'number', 'string', 'truth value'.
+        ``kinds`` maps each column to the kinds of its values: 'number', 'string', 'truth value'. Raises QuestionError where
+        a column does not exist or holds other kinds of values than it is compared with.
         """
-        for column, position in self.columns.items():
-            if column not in kinds:
-                _fail(self.text, position, f"there is no column '{column}'.{nearest(column, kinds)} "
-                                           f"Columns here: {', '.join(sorted(kinds))}")
-        for comparison in _comparisons(self.node):
-            allowed = kinds[comparison.column]
+        names = {column: _find_column(column, kinds, synonyms) for column in self.columns}
+        for column, place in self.columns.items():
+            if names[column] is None:
+                known = sorted(kinds)
+                listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+                fail(self.text, place, f"there is no column '{column[:50]}'.{nearest(column[:50], kinds)} Columns here: {listed}")
+        for comparison in comparisons(self.node):
+            allowed = kinds[names[comparison.column] or comparison.column]
             for value in comparison.values:
                 if value is not None and allowed and kind_of(value) not in allowed:
                     remedy = "Leave out the quotes" if isinstance(value, str) else "Quote it"
-                    _fail(self.text, self.columns[comparison.column],
-                          f"column '{comparison.column}' holds {' and '.join(sorted(allowed))} values, found the "
-                          f"{kind_of(value)} {value!r}. {remedy}")
+                    shown = value[:40] if isinstance(value, str) else value
+                    fail(self.text, comparison.place, f"column '{comparison.column}' holds {' and '.join(sorted(allowed))} "
+                                                      f"values, found the {kind_of(value)} {shown!r}. {remedy}")
+        renamed = {column: name for column, name in names.items() if name and name != column}
+        return Filter(self.text, rename(self.node, renamed)) if renamed else self
 
 
-def kind_of(value: Value) -> str:
-    """Return 'number', 'string' or 'truth value'."""
-    if isinstance(value, bool):
-        return "truth value"
-    return "number" if isinstance(value, (int, float)) else "string"
+def _find_column(column: str, kinds: Mapping[str, Collection[str]], synonyms: Sequence[Sequence[str]]) -> str | None:
+    """Return the column that is meant: itself, else the first of its synonyms that there is, else None."""
+    if column in kinds:
+        return column
+    return next((name for group in synonyms if column in group for name in group if name in kinds), None)
 
 
-def _comparisons(node: Node) -> list[Comparison]:
-    if isinstance(node, Comparison):
-        return [node]
-    parts = (node.part,) if isinstance(node, Not) else node.parts
-    return [comparison for part in parts for comparison in _comparisons(part)]
+def parse_filter(filter: str | Mapping[str, Any]) -> Filter:
+    """Return the filter that a text, a JSON text or a mapping writes.
 
-
-def _fail(text: str, position: int, reason: str) -> NoReturn:
-    raise QuestionError(f"filter, character {position + 1}: {reason}.\n  {text}\n  {' ' * position}^")
+    Raises QuestionError that points at the line and column, or at the path inside the mapping.
+    """
+    if isinstance(filter, str):
+        if len(filter) > MAX_CHARACTERS:
+            raise QuestionError(f"the filter has {len(filter)} characters, allowed are {MAX_CHARACTERS}. Shorten it.")
+        if not filter.strip():
+            raise QuestionError(f"the filter is empty. Leave it out, or write one, {EXAMPLE}.")
+        node = read_json(filter) if filter.lstrip().startswith("{") else Parser(filter).parse()
+    elif isinstance(filter, Mapping):
+        node = read_mapping(filter)
+    else:
+        raise QuestionError(f"a filter is a text or a mapping, found a {type(filter).__name__}. Write one, {EXAMPLE}.")
+    if count_levels(node) > MAX_LEVELS:
+        raise QuestionError(f"the filter has more than {MAX_LEVELS} levels of 'not' and parentheses. Write it flatter.")
+    text = render_filter(node)
+    if len(text) > MAX_CHARACTERS:
+        raise QuestionError(f"the filter, written out, has {len(text)} characters, allowed are {MAX_CHARACTERS}. Shorten it.")
+    return Filter(filter if isinstance(filter, str) else text, node)
 
 
 @dataclass(frozen=True)
 class Token:
-    """One word of a filter: its kind ('number', 'string', 'name', 'sign' or 'end'), text and place."""
+    """One word of a filter: its kind ('number', 'string', 'column', 'name', 'sign' or 'end'), text and place."""
 
     kind: str
     text: str
     position: int
 
+    @property
+    def unquoted(self) -> str:
+        """The text between the quotes of a string or a column."""
+        return re.sub(r"\\(.)", r"\1", self.text[1:-1], flags=re.DOTALL)
+
+    @property
+    def shown(self) -> str:
+        """The text as an error shows it."""
+        return self.text[:40] or "the end"
+
 
 def _tokenise(text: str) -> list[Token]:
     tokens, position = [], 0
-    while text[position:].strip():
-        match = _TOKEN.match(text, position)
+    while (start := _SPACE.match(text, position).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing too
+        match = _TOKEN.match(text, start)
         if match is None:
-            start = position + len(text[position:]) - len(text[position:].lstrip())
-            is_quote = text[start] in "'\""
-            _fail(text, start, "the quote is never closed" if is_quote else f"found '{text[start : start + 12]}'; {EXAMPLE}")
+            is_quote = text[start] in "'\"`"
+            fail(text, start, "the quote is never closed" if is_quote else f"found '{text[start : start + 12]}'; {EXAMPLE}")
         kind = str(match.lastgroup)
         tokens.append(Token(kind, match[kind], match.start(kind)))
         position = match.end()
     return [*tokens, Token("end", "", len(text))]
-
-
-def parse_filter(text: str) -> Filter:
-    """Return the filter a text writes. Raises QuestionError that points at the place."""
-    if not text.strip():
-        raise QuestionError(f"the filter is empty. Leave it out, or write one, {EXAMPLE}.")
-    if len(text) > 10000:
-        raise QuestionError(f"the filter has {len(text)} characters, allowed are 10000. Shorten it.")
-    parser = Parser(text)
-    node = parser.parse_any(0)
-    token = parser.token
-    if token.kind != "end":
-        _fail(text, token.position, f"found '{token.text}' after a whole filter; join comparisons with 'and' or 'or'")
-    return Filter(text, node, parser.columns)
 
 
 class Parser:
@@ -179,7 +166,6 @@ class Parser:
         self.text = text
         self.tokens = _tokenise(text)
         self.place = 0
-        self.columns: dict[str, int] = {}
 
     @property
     def token(self) -> Token:
@@ -196,30 +182,38 @@ class Parser:
     def want(self, sign: str) -> None:
         """Step over the sign or raise."""
         if not self.take(sign):
-            _fail(self.text, self.token.position, f"wanted '{sign}', found '{self.token.text or 'the end'}'")
+            fail(self.text, self.token.position, f"wanted '{sign}', found '{self.token.shown}'")
 
-    def parse_any(self, depth: int) -> Node:
+    def parse(self) -> Node:
+        """Parse the whole text."""
+        node = self.parse_any(0)
+        if self.token.kind != "end":
+            fail(self.text, self.token.position,
+                 f"found '{self.token.shown}' after a whole filter; join comparisons with 'and' or 'or'")
+        return node
+
+    def parse_any(self, level: int) -> Node:
         """Parse comparisons joined by ``or``."""
-        parts = [self.parse_all(depth)]
+        parts = [self.parse_all(level)]
         while self.take("or"):
-            parts.append(self.parse_all(depth))
-        return parts[0] if len(parts) == 1 else Both(tuple(parts), is_any=True)
+            parts.append(self.parse_all(level))
+        return join(parts, is_any=True)
 
-    def parse_all(self, depth: int) -> Node:
+    def parse_all(self, level: int) -> Node:
         """Parse comparisons joined by ``and``."""
-        parts = [self.parse_one(depth)]
+        parts = [self.parse_one(level)]
         while self.take("and"):
-            parts.append(self.parse_one(depth))
-        return parts[0] if len(parts) == 1 else Both(tuple(parts))
+            parts.append(self.parse_one(level))
+        return join(parts, is_any=False)
 
-    def parse_one(self, depth: int) -> Node:
+    def parse_one(self, level: int) -> Node:
         """Parse ``not ...``, ``( ... )`` or a comparison."""
-        if depth > 50:
-            _fail(self.text, self.token.position, "more than 50 levels of 'not' and parentheses")
+        if level > MAX_LEVELS:
+            fail(self.text, self.token.position, f"more than {MAX_LEVELS} levels of 'not' and parentheses")
         if self.take("not"):
-            return Not(self.parse_one(depth + 1))
+            return Not(self.parse_one(level + 1))
         if self.take("("):
-            node = self.parse_any(depth + 1)
+            node = self.parse_any(level + 1)
             self.want(")")
             return node
         return self.parse_comparison()
@@ -227,10 +221,10 @@ class Parser:
     def parse_comparison(self) -> Comparison:
         """Parse ``column sign value`` or ``column [not] in (value, ...)``."""
         token = self.token
-        if token.kind != "name" or token.text.lower() in ("and", "or", "in"):
-            _fail(self.text, token.position, f"wanted a column, found '{token.text or 'the end'}'; {EXAMPLE}")
+        if token.kind not in ("name", "column") or (token.kind == "name" and token.text.lower() in RESERVED):
+            fail(self.text, token.position, f"wanted a column, found '{token.shown}'; {EXAMPLE}")
+        column = token.text if token.kind == "name" else token.unquoted
         self.place += 1
-        self.columns.setdefault(token.text, token.position)
         is_not = self.take("not")
         if self.take("in"):
             self.want("(")
@@ -238,30 +232,39 @@ class Parser:
             while self.take(","):
                 values.append(self.parse_value())
             self.want(")")
-            return Comparison(token.text, "!=" if is_not else "=", tuple(values))
+            return Comparison(column, "!=" if is_not else "=", tuple(values), token.position)
         sign = self.token
         if is_not or sign.kind != "sign" or sign.text in "(),":
-            _fail(self.text, sign.position, f"wanted one of = != < <= > >= in, found '{sign.text or 'the end'}'")
+            fail(self.text, sign.position, f"wanted one of = != < <= > >= in, found '{sign.shown}'")
         self.place += 1
         at = self.token.position
         value = self.parse_value()
         operation = _SIGNS.get(sign.text, sign.text)
-        if operation in _ORDERS and (value is None or isinstance(value, bool)):
-            _fail(self.text, at, f"'{operation}' compares numbers or strings, found {value}")
-        return Comparison(token.text, operation, (value,))
+        if operation in ORDERS and (value is None or isinstance(value, bool)):
+            fail(self.text, at, f"'{operation}' compares numbers or strings, found {value}")
+        return Comparison(column, operation, (value,), token.position)
 
     def parse_value(self) -> Value:
         """Parse a number, a quoted string, true, false or null."""
         token = self.token
-        words: dict[str, Value] = {"true": True, "false": False, "null": None}
         if token.kind == "number":
-            value: Value = float(token.text) if "." in token.text else int(token.text)
+            value: Value = self.parse_number(token)
         elif token.kind == "string":
-            value = re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
-        elif token.kind == "name" and token.text.lower() in words:
-            value = words[token.text.lower()]
+            value = token.unquoted
+        elif token.kind == "name" and token.text.lower() in WORDS:
+            value = WORDS[token.text.lower()]
         else:
-            hint = f"; quote it: '{token.text}'" if token.kind == "name" else ""
-            _fail(self.text, token.position, f"wanted a value, found '{token.text or 'the end'}'{hint}")
+            hint = f"; quote it: '{token.shown}'" if token.kind == "name" else ""
+            fail(self.text, token.position, f"wanted a value, found '{token.shown}'{hint}")
         self.place += 1
         return value
+
+    def parse_number(self, token: Token) -> int | float:
+        """Return a number that Python can compare with any other."""
+        if len(token.text) > MAX_DIGITS:
+            fail(self.text, token.position, f"found a number of {len(token.text)} digits, allowed are {MAX_DIGITS}")
+        if token.text.lstrip("-").isdecimal():
+            return int(token.text)
+        if not math.isfinite(float(token.text)):
+            fail(self.text, token.position, f"the number {token.text} is too large")
+        return float(token.text)

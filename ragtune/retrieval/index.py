@@ -120,7 +120,7 @@ class Index:
     def rows_kept(self, where: Filter) -> np.ndarray:
         """Return for each chunk row whether the filter keeps it. Raises QuestionError for a column there is not."""
         if where.text not in self.kept:
-            where.check(self.columns())
+            where = where.check(self.columns())
             if len(self.kept) >= 64:
                 self.kept.clear()
             self.kept[where.text] = self._find_kept(where)
