@@ -1,4 +1,4 @@
-"""What a filter is once it is read: a tree of comparisons, evaluated on rows of columns and rendered as one canonical text."""
+"""What a filter is once it is read: a tree of comparisons, evaluated on rows of columns, rendered as one canonical text."""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ class Filter:
             if names[column] is None:
                 known = sorted(kinds)
                 listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-                fail(self.text, place, f"there is no column '{column[:50]}'.{nearest(column[:50], kinds)} Columns here: {listed}")
+                hint = nearest(column[:50], kinds)
+                fail(self.text, place, f"there is no column '{column[:50]}'.{hint} Columns here: {listed}")
         for comparison in comparisons(self.node):
             allowed = kinds[names[comparison.column] or comparison.column]
             for value in comparison.values:
@@ -123,7 +124,8 @@ def parse_filter(filter: str | Mapping[str, Any]) -> Filter:
         raise QuestionError(f"the filter has more than {MAX_LEVELS} levels of 'not' and parentheses. Write it flatter.")
     text = render_filter(node)
     if len(text) > MAX_CHARACTERS:
-        raise QuestionError(f"the filter, written out, has {len(text)} characters, allowed are {MAX_CHARACTERS}. Shorten it.")
+        raise QuestionError(f"the filter has {len(text)} characters when written out, allowed are {MAX_CHARACTERS}. "
+                            "Shorten it.")
     return Filter(filter if isinstance(filter, str) else text, node)
 
 

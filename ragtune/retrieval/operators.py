@@ -82,7 +82,8 @@ class Reader:
             elif name == "$not":
                 parts.append(Not(self.read_all(value, place, level + 1)))
             elif name.startswith("$"):
-                fail("", place, f"'{name}' stands where a column or one of {', '.join(JOINS)} is wanted.{nearest(name, JOINS)}")
+                fail("", place, f"'{name}' stands where a column or one of {', '.join(JOINS)} is wanted."
+                                f"{nearest(name, JOINS)}")
             else:
                 parts.append(self.read_column(name, value, place, level + 1))
         return join(parts, is_any=False)
@@ -109,7 +110,8 @@ class Reader:
             elif name in SIGNS:
                 parts.append(self.compare(column, name, value, inner))
             else:
-                fail("", inner, f"found '{name}', allowed are {', '.join(COLUMN_OPERATORS)}.{nearest(name, COLUMN_OPERATORS)}")
+                fail("", inner, f"found '{name}', allowed are {', '.join(COLUMN_OPERATORS)}."
+                                f"{nearest(name, COLUMN_OPERATORS)}")
         return join(parts, is_any=False)
 
     def compare(self, column: str, name: str, value: Any, place: str) -> Comparison:
