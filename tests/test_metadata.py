@@ -38,7 +38,8 @@ def test_from_file_name_and_cover(name: str, cover: str, wanted: dict) -> None:
 def test_the_sidecar_wins_and_the_file_name_beats_the_cover() -> None:
     row = {"company": "Minnesota Mining", "form": "10k", "sector": "Industry", "fiscal_year": None}
     assert read_metadata(Path("3M_2019_10Q.pdf"), [COVER], row) == {
-        "company": "Minnesota Mining", "form": "10-K", "sector": "Industry", "fiscal_year": 2019}
+        "company": "Minnesota Mining", "form": "10-K", "sector": "Industry", "fiscal_year": 2019,
+        "aliases": "3M COMPANY"}
 
 
 @pytest.mark.parametrize(("key", "cover", "spelled"), [

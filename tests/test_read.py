@@ -73,7 +73,7 @@ def test_include_exclude_and_sidecar(tmp_path: Path) -> None:
     reading = read_documents(section(folder, metadata=str(folder / "about.csv"), exclude=["*Q2*"]))
     assert [d.name for d in reading.documents] == ["ACME_2021_10K", "BOLT_2020_10K"]
     assert reading.documents[0].metadata == {"company": "Acme Anvils", "fiscal_year": 2022, "form": "10-K",
-                                             "sector": "Industry"}
+                                             "sector": "Industry", "aliases": "ACME CORPORATION"}
     assert reading.documents[1].metadata["company"] == "Bolt"
     assert [d.name for d in read_documents(section(folder, include=["*.pdf"])).documents] == ["ACME_2021_10K"]
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ragtune.documents.names import find_company, read_aliases
 from ragtune.errors import DocumentError
 from ragtune.records import Metadata, Value
 
@@ -84,13 +85,15 @@ def _plain(value: Any) -> Value:
 
 
 def read_metadata(path: Path, pages: Sequence[str], sidecar: Metadata | None = None) -> dict[str, Value]:
-    """Return the document's columns: company, fiscal_year, quarter, form as far as known, and those of its sidecar row.
+    """Return the document's columns: company, aliases, fiscal_year, quarter, form as far as known, and its sidecar row's.
 
     The sidecar wins over the file name (``3M_2018_10K``), which wins over the first pages. A company in the file name
     takes its spelling from the first pages (``AMERICANWATERWORKS``: American Water Works).
     """
     cover = "\n".join(pages[:3])[:20000]
     found: dict[str, Value] = {**_from_cover(cover), **_from_file_name(path.stem, cover)}
+    if "company" not in found and (name := find_company(cover, "form" in found)):
+        found["company"] = _recase(name)
     for key, value in (sidecar or {}).items():
         if value is not None:
             found[key] = value
@@ -98,6 +101,7 @@ def read_metadata(path: Path, pages: Sequence[str], sidecar: Metadata | None = N
         found["form"] = parse_form(str(found["form"]))
     if isinstance(found.get("company"), (int, float)):
         found["company"] = str(found["company"])
+    found.setdefault("aliases", read_aliases(cover, find_registrants(cover), str(found.get("company") or "")))
     return {key: value for key, value in found.items() if value is not None}
 
 
