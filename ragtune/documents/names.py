@@ -21,8 +21,7 @@ _TICKER = re.compile(
     r"(?i:common|ordinary|capital)\s+(?i:stock|shares?|units?)\b[^()\n]{0,120}?\s([A-Z]{1,5})\s+"
     r"(?i:the\s+)?(?i:new\s+york|nasdaq|nyse|chicago|london)\b|\((?i:nyse|nasdaq)[^:()\n]{0,25}:\s*([A-Z]{1,5})\b")
 _FORMERLY = re.compile(r"\bformerly\s+(?:known\s+as\s+)?(?:the\s+)?([A-Z][\w .&'’-]{2,50}?)(?=[,);\n]|\.\s)")
-_TABLE_ROW = re.compile(
-    r"^\d{1,3}-\d{3,6}(?:-\d\d)?\s+([^\W\d_][^\n]{2,80}?)(?:\s+\(?(?:an?\s)?[A-Z][a-z]+\b[^\n]*)?\s+\d\d-\d{7}\b", re.MULTILINE)
+_TABLE_ROW = re.compile(r"^\d{1,3}-\d{3,6}(?:-\d\d)?\s+([^\W\d_][^\n]{2,120}?)\s+\d\d-\d{7}\b", re.MULTILINE)
 _HEADLINE = re.compile(
     r"^\W*([A-Z0-9][^\n]{1,60}?)\s+(?i:reports|announces|delivers|posts|releases)\b"
     r"(?=[^\n]{0,100}\b(?i:results|quarter|earnings|fiscal|full[\s-]year)\b)", re.MULTILINE)
@@ -85,6 +84,7 @@ def case_of(words: Sequence[str]) -> Case:
     return "capital" if all(word in common or len(word) == 1 for word in folded) else "any"
 
 
+@lru_cache(maxsize=4096)
 def aliases_of(name: str) -> tuple[Alias, ...]:
     """Return the ways to write a name, surest first: the name with and without its legal form, its first words, distinctive
     later words, initials, blends (AMEX) and known nicknames.
@@ -165,12 +165,20 @@ def find_company(cover: str, is_filing: bool) -> str | None:
     """
     top = cover[:6000]
     if is_filing and (match := _TABLE_ROW.search(top)):
-        return strip_legal(match[1])
+        return _cut_row(match[1])
     lines = [line.strip() for line in top.split("\n")[:60]] if is_filing else []
     named = (name for line in lines if 3 < len(line) <= 60 and not _NOT_A_NAME.search(line)
              if (name := strip_legal(line)) != line.rstrip(" .,"))
     match = _HEADLINE.search(top[:2000])
     return next(named, strip_legal(match[1]) if match else None)
+
+
+def _cut_row(row: str) -> str:
+    """Return the name of a row such as 'ACME ENERGY CORPORATION Delaware': up to its legal form, else without the state."""
+    words = row.split("(")[0].split()
+    legal = (place for place, word in enumerate(words) if place and fold_word(word) in read_lists()["legal"])
+    end = next(legal, len(words) - (len(words) > 1 and words[-1].istitle()))
+    return strip_legal(" ".join(words[:end]))
 
 
 def strip_legal(name: str) -> str:

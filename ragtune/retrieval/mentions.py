@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ragtune.documents.names import CONNECTIVES, WORD, Alias, fold_word, read_common_words, read_lists
+from ragtune.documents.names import CONNECTIVES, WORD, Alias, fold_name, fold_word, read_common_words, read_lists
 
 MAX_WORDS = 9
 _MONEY = "$€£¥"
 _LEAST_FUZZY = 6  # letters a misspelt name must have
+_ARTICLES = frozenset("the a an this that these those its their our your my his her no any some each every which".split())
 _DOUBT = 0.7  # for a name whose capitals are missing where no word of the question has any
 
 
@@ -60,12 +61,12 @@ class NameTable:
                 self.aliases.setdefault(alias.key, []).append((name, alias))
         self.max_letters = max(map(len, self.aliases), default=0)
         self.by_start: dict[str, list[str]] = {}  # first two letters -> names long enough to be misspelt
-        self.by_letter: dict[str, list[str]] = {}  # first letter -> names, which an abbreviation may stand for
+        self.by_letter: dict[str, list[tuple[str, str]]] = {}  # first letter -> names, which an abbreviation may stand for
         for key, entries in self.aliases.items():
             if len(key) >= _LEAST_FUZZY and max(alias.strength for _, alias in entries) > 0.9:
                 self.by_start.setdefault(key[:2], []).append(key)
         for name in names:
-            self.by_letter.setdefault(name[:1], []).append(name)
+            self.by_letter.setdefault(fold_name(name)[:1], []).append((fold_name(name), name))
 
     def find(self, text: str) -> list[Mention]:
         """Return the names a text speaks of in the order of mention: longest match first, no two overlap.
@@ -79,9 +80,7 @@ class NameTable:
         found = [mention for first in range(len(words)) for mention in self._runs(text, words, first, is_flat)]
         taken: list[Mention] = []
         for mention in sorted(found, key=lambda each: (each.start - each.end, -each.strength)):
-            spans = ((other.start, other.end) for other in taken)
-            if all(span == (mention.start, mention.end) or span[1] <= mention.start or mention.end <= span[0]
-                   for span in spans):
+            if not any(_excludes(other, mention) for other in taken):
                 taken.append(mention)
         if any(mention.strength > 0.5 for mention in taken):
             taken = [mention for mention in taken if mention.strength > 0.5]
@@ -102,19 +101,20 @@ class NameTable:
             for key in dict.fromkeys((letters + word.folded, letters + word.bare)):
                 if key in self.aliases and text[word.end : word.end + 1] != "&":
                     run = [each for each in words[first : last + 1] if not each.is_connective]
-                    found += self._mentions(key, run, first == 0, is_flat)
+                    before = words[first - 1].folded if first else ""
+                    found += self._mentions(key, run, before, is_flat)
             letters += word.folded
             if len(letters) > self.max_letters:
                 break
         return found
 
-    def _mentions(self, key: str, run: list[Word], is_first: bool, is_flat: bool) -> list[Mention]:
+    def _mentions(self, key: str, run: list[Word], before: str, is_flat: bool) -> list[Mention]:
         """Return a mention for each name this alias may mean, written as the alias must be."""
         found: list[Mention] = []
         entries = self.aliases[key]
         best = max(alias.strength for _, alias in entries)
         for name, alias in entries:
-            factor = _weigh_case(alias, key, run, is_first, is_flat)
+            factor = _weigh_case(alias, key, run, before, is_flat)
             if factor and alias.strength >= best - 0.3:  # 'Johnson' may be two companies, 'Intel' is only the one so named
                 found.append(Mention(name, run[0].start, run[-1].end, alias.strength * factor))
         return found
@@ -139,9 +139,16 @@ class NameTable:
         for word in words:
             if 3 <= len(word.bare) <= 5 and word.bare.isalpha() and word.text[: len(word.bare)].isupper() \
                     and word.bare.upper() not in terms:
-                names = [name for name in self.by_letter.get(word.bare[0], ()) if _stands_for(word.bare, name)]
+                names = [name for folded, name in self.by_letter.get(word.bare[0], ()) if _stands_for(word.bare, folded)]
                 found += [Mention(names[0], word.start, word.end, 0.5, is_misspelt=True)] if len(names) == 1 else []
         return found
+
+
+def _excludes(taken: Mention, other: Mention) -> bool:
+    """Tell whether a mention overlaps one taken before, another name of just the same words aside."""
+    if (taken.start, taken.end) == (other.start, other.end):
+        return taken.name == other.name
+    return taken.start < other.end and other.start < taken.end
 
 
 def _stands_for(short: str, name: str) -> bool:
@@ -150,21 +157,23 @@ def _stands_for(short: str, name: str) -> bool:
     return short[:1] == name[:1] and len(name) <= 3 * len(short) and all(letter in letters for letter in short)
 
 
-def _weigh_case(alias: Alias, key: str, run: list[Word], is_first: bool, is_flat: bool) -> float:
-    """Return how far a run's capitals speak for an alias: 1 fully, 0 not at all."""
+def _weigh_case(alias: Alias, key: str, run: list[Word], before: str, is_flat: bool) -> float:
+    """Return how far a run's capitals, and the word before it, speak for an alias: 1 fully, 0 not at all."""
     if alias.case == "any":
         return 1.0
     if is_flat:
         is_word = len(run) == 1 and run[0].bare == run[0].folded and key in read_common_words()
-        return 0.5 if is_word else _DOUBT if len(key) > 2 or any(letter.isdigit() for letter in key) else 0.0
+        if is_word:
+            return 0.0 if before in _ARTICLES else 0.5
+        return _DOUBT if len(key) > 2 or any(letter.isdigit() for letter in key) else 0.0
     if alias.case == "upper":
         written = [letter for word in run for letter in word.text if letter.isalpha()]
         own = written[: sum(letter.isalpha() for letter in key)]  # without the possessive's
         return 1.0 if all(letter.isupper() for letter in own) else 0.0
     if all(not word.text[0].islower() for word in run):
-        return 0.8 if is_first and len(run) == 1 and not run[0].text.isupper() and key in read_common_words() else 1.0
+        return 0.8 if not before and len(run) == 1 and not run[0].text.isupper() and key in read_common_words() else 1.0
     is_possessive = run[-1].bare != run[-1].folded and alias.strength > 0.9
-    return _DOUBT if is_possessive and len(run) == 1 else 0.0
+    return _DOUBT if is_possessive and len(run) == 1 and before not in _ARTICLES else 0.0
 
 
 def is_near(left: str, right: str) -> bool:

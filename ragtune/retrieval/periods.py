@@ -23,7 +23,7 @@ _DATES = (
 _MENTION = re.compile(
     rf"(?:\bf(?:iscal\s*)?(?:y|\s*years?)?|\bfiscal(?:\s+years?)?|\bfy)(?:\s+ending|\s+ended)?\s*['’]?{_YEAR}(?!\d)"
     r"|(?:\bfy|\bfiscal(?:\s+years?)?)\s*['’]?(\d\d)(?!\d|[.,]\d|%)"
-    rf"|(?<![\w$€£.,]){_YEAR}(?![\d%]|[.,]\d|\s*(?:million|billion|thousand|shares|units|employees|stores|people)\b)"
+    rf"|(?<![^\W_])(?<![$€£.,]){_YEAR}(?![\d%]|[.,]\d|\s*(?:million|billion|thousand|shares|units|employees|stores|people)\b)"
     rf"|(?<=[qh][1-4]){_YEAR}(?!\d)|(?<=[qh][1-4]['’\-/])(\d\d)(?!\d)|(?<=\d[qh])(\d\d)(?!\d)|(?<=\d[qh])\s?{_YEAR}(?!\d)"
     r"|(?<!\w)['’](\d\d)(?![\d\w])", re.IGNORECASE)
 _SHORT_END = re.compile(rf"(?<![\d$€£.,]){_YEAR}\s?[-–—/]\s?(\d\d)(?![\d%])(?![-/.]\d)")
@@ -105,8 +105,8 @@ def _find_years(question: str) -> set[int]:
         if 0 < last - int(match[1]) <= _MAX_RANGE:
             years |= set(range(int(match[1]), last + 1))
     for (start, end, first), (next_start, _, last) in pairwise(mentions):
-        gap = question[end:next_start]
-        is_range = _BETWEEN.match(gap) or (_JOINED.match(gap) and _BETWEEN_FIRST.search(question[max(0, start - 20) : start]))
+        gap, before = question[end:next_start], question[max(0, start - 20) : start]
+        is_range = _BETWEEN.match(gap) or (_JOINED.match(gap) and _BETWEEN_FIRST.search(before))
         if is_range and 0 < last - first <= _MAX_RANGE:
             years |= set(range(first, last + 1))
     return years
@@ -125,5 +125,5 @@ def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
     """Return the pattern of some phrases: '10-K' also finds 10K and 10 K, words may stand in the plural."""
     if phrases not in _patterns:
         parts = [r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in phrases]
-        _patterns[phrases] = re.compile(rf"(?<!\w)(?:{'|'.join(parts)})s?(?!\w)", re.IGNORECASE)
+        _patterns[phrases] = re.compile(rf"(?<![^\W_])(?:{'|'.join(parts)})s?(?![^\W_])", re.IGNORECASE)
     return _patterns[phrases]

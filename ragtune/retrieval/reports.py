@@ -11,7 +11,7 @@ from ragtune.retrieval.periods import Period
 YEAR_WEIGHTS = {0: 1.0, 1: 0.6, 2: 0.4, -1: 0.35}
 """How far a report of the year asked for plus n may hold the figures: reports show one or two years before theirs."""
 MANY = 3
-"""How many documents share the weight where none fits."""
+"""How many documents are searched, at least, where none fits."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,15 @@ def _weigh_year(report: Report, period: Period) -> float:
 
 
 def _nearest(reports: Sequence[Report], asked: int, weights: Mapping[str, float]) -> dict[str, float]:
-    """Weigh the nearest documents where the year is missing, later ones first: they look back."""
-    dated = [report for report in reports if report.year is not None]
-    dated.sort(key=lambda report: (abs((report.year or 0) - asked - 0.4), report.name))
-    return {report.name: max(weights.get(report.name, 0.0), 0.8 - 0.15 * rank) for rank, report in enumerate(dated[:MANY])}
+    """Weigh the documents of the nearest years where the year is missing, later ones first: they look back."""
+    near: dict[str, float] = {}
+    years = sorted({report.year for report in reports if report.year is not None}, key=lambda year: abs(year - asked - 0.4))
+    for rank, year in enumerate(years):
+        if len(near) >= MANY:
+            break
+        names = [report.name for report in reports if report.year == year]
+        near |= {name: max(weights.get(name, 0.0), 0.8 - 0.15 * rank) for name in names}
+    return near
 
 
 def _weigh_kind(report: Report, period: Period) -> float:
