@@ -174,8 +174,15 @@ def write_manifest(folder: Path, kind: str, **entries: Any) -> dict[str, Any]:
         **entries,
         "files": files,
     }
+    manifest["manifest_sha256"] = hash_manifest(manifest)
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def hash_manifest(manifest: Mapping[str, Any]) -> str:
+    """Return the sha256 of a manifest's entries, its own hash left out."""
+    entries = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError, check_files: bool = True) -> dict[str, Any]:
@@ -185,7 +192,8 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
     """
     recover_folder(folder)
     path = folder / "manifest.json"
-    make = f"Do: ragtune {'train' if kind == 'run' else 'evaluate' if kind == 'evaluation' else kind}"
+    made_by = {"run": "train", "evaluation": "evaluate", "adapter": "adapt", "ranker": "adapt", "embedder": "adapt"}
+    make = f"Do: ragtune {made_by.get(kind, kind)}"
     if not folder.is_dir():
         raise error(f"no {kind} folder at {folder}. {make} --recipe FILE --out {folder}")
     try:
@@ -199,6 +207,8 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
         raise error(f"{folder} is a folder of kind '{found}', wanted '{kind}'. Name a {kind} folder. {make}")
     if manifest.get("format") != FORMAT:
         raise error(f"{folder} has format {manifest.get('format')}, this ragtune reads {FORMAT}. Build it again. {make}")
+    if manifest.get("manifest_sha256", hash_manifest(manifest)) != hash_manifest(manifest):
+        raise error(f"{path} is damaged: its entries are not those written. Build it again. {make}")
     for name, facts in manifest.get("files", {}).items() if check_files else ():
         file = folder / name
         if not file.is_file():

@@ -115,6 +115,18 @@ class Hit(Record):
 
 
 @dataclass(frozen=True)
+class Trace(Record):
+    """How the hits of a question were found: the whole filter, why, whether what was asked for was not there, and the
+    wordings that were added to the search.
+    """
+
+    where: str = ""
+    reasons: tuple[str, ...] = ()
+    is_fallback: bool = False
+    added: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Passage(Record):
     """A hit as it stands in a prompt, cited as [number]. ``text`` may be shortened to fit the budget."""
 

@@ -62,6 +62,15 @@ class Searcher(Protocol):
 
 
 @runtime_checkable
+class Reranker(Protocol):
+    """Reads question and hit together, more slowly and more closely than a searcher."""
+
+    def score(self, question: str, hits: Sequence[Hit]) -> list[float]:
+        """Return one score a hit, in their order; more is better. Scores of other questions are no measure."""
+        ...
+
+
+@runtime_checkable
 class Generator(Protocol):
     """Writes completions. Greedy unless its settings say otherwise."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,7 +16,11 @@ from ragtune.errors import RecipeError
 from ragtune.models.fake import HashEmbedder
 from ragtune.records import Chunk, Document, Page
 
-count_tokens = HashEmbedder().count_tokens
+if TYPE_CHECKING:
+    import numpy as np
+
+EMBEDDER = HashEmbedder()
+count_tokens = EMBEDDER.count_tokens
 LINES = st.sampled_from(
     [
         "Net sales $ 4,210 $ 3,900",
@@ -36,7 +42,7 @@ def make(*pages: str, **metadata: object) -> Document:
 
 
 def chunk(document: Document, chunker: str = "rows", max_tokens: int = 30, overlap_tokens: int = 0) -> list[Chunk]:
-    return chunk_document(document, chunker, max_tokens, overlap_tokens, count_tokens)
+    return chunk_document(document, chunker, max_tokens, overlap_tokens, count_tokens, EMBEDDER.embed_passages)
 
 
 @pytest.mark.parametrize("chunker", list(CHUNKERS))
@@ -82,11 +88,12 @@ def test_rows_are_never_cut(pages: list[str]) -> None:
 def test_columns_and_unit_in_force_before_the_first_line() -> None:
     rows = "\n".join(f"Item {letter} of the list $ 1,00{n} $ 2,00{n}" for n, letter in enumerate("ABCDEFGH"))
     chunks = chunk(
-        make(f"Statement (in millions)\nYears ended 2021 2020\n{rows}", "Next page\nNet sales 5 4", company="Acme")
+        make(f"Statement (in millions)\nYears ended 2021 2020\n{rows}", "A sentence.\nNet sales 5 4", company="Acme")
     )
     assert "columns" not in chunks[0].metadata
     assert chunks[0].metadata == {"company": "Acme", "unit": "millions"}
-    assert all(item.metadata == {"company": "Acme", "unit": "millions", "columns": "2021|2020"} for item in chunks[1:-1])
+    over = {"company": "Acme", "unit": "millions", "columns": "2021|2020", "table_head": "Statement"}
+    assert all(item.metadata == over for item in chunks[1:-1])
     assert len(chunks) > 3
     assert chunks[-1].metadata == {"company": "Acme"}
 
@@ -125,10 +132,75 @@ def test_headings_are_followed() -> None:
     assert headings[-1] in ("Results", "Item 8. Statements")
 
 
+def test_a_table_that_goes_on_over_the_page_keeps_its_head() -> None:
+    rows = "\n".join(f"Line {letter} of the list $ 1,00{n} $ 2,00{n}" for n, letter in enumerate("ABCDEFGH"))
+    chunks = chunk(make(f"STATEMENT OF CASH\n(in millions)\n2021 2020\n{rows}", "Other\nInterest paid 5 4"))
+    assert chunks[-1].metadata == {"unit": "millions", "columns": "2021|2020", "table_head": "STATEMENT OF CASH"}
+    assert chunks[-1].heading == "STATEMENT OF CASH"
+
+
+@pytest.mark.parametrize(("line", "title"), [
+    ("Prose ends. The fair values of all of our debt were as follows (in millions):", "The fair values of all of our debt"),
+    ("Prose that ends here.", None), ("DEBT", "DEBT"), ("Sales 7 6", None),
+])
+def test_the_line_over_a_table_is_its_title(line: str, title: str | None) -> None:
+    rows = "\n".join(f"Line {letter} of the list $ 1,00{n} $ 2,00{n}" for n, letter in enumerate("ABCDEFGH"))
+    chunks = chunk(make(f"SOMETHING ELSE\n{line}\nDecember 31,\n(in millions)\n2021 2020\n{rows}"))
+    assert chunks[-1].metadata["columns"] == "2021|2020"
+    assert chunks[-1].metadata.get("table_head") == title
+
+
+def test_contents_are_said() -> None:
+    page = "\n".join(f"Part {letter} of the report {n}" for n, letter in enumerate("ABCDEFGHIJ", start=3))
+    text = "Prose that goes on. " * 10
+    kinds = {item.page: item.metadata.get("kind") for item in chunk(make("Title", page, text))}
+    assert kinds == {1: None, 2: "contents", 3: None}
+
+
+PROSE = "Sales rose in all parts of the world and in all of the segments. " * 3
+TABLE = "SALES BY SEGMENT\n(in millions) 2021 2020\n" + "\n".join(f"Segment {n} 1,00{n} 2,00{n}" for n in range(4))
+
+
+def test_tables_stand_apart_from_prose_with_their_titles() -> None:
+    chunks = chunk(make(f"{PROSE}\n{TABLE}\n{PROSE}"), "tables", max_tokens=60)
+    assert [item.text.split(" ")[0] for item in chunks] == ["Sales", "SALES", "Sales"]
+    assert chunks[1].text == TABLE
+    assert [item.metadata.get("columns") for item in chunk(make(TABLE), "tables", max_tokens=20)][1:] == ["2021|2020"] * 2
+
+
+def test_sections_have_one_heading() -> None:
+    page = f"1.1 Installing\n{PROSE}\n1.2 Configuring\n1.2.1 Ports\n{PROSE}"
+    chunks = chunk(make(page), "sections", max_tokens=200)
+    assert [item.text.split("\n")[0] for item in chunks] == ["1.1 Installing", "1.2 Configuring"]
+    assert [item.heading for item in chunks] == ["1.1 Installing", "1.2 Configuring"]
+
+
+def test_sentences_are_whole() -> None:
+    text = "One sentence that goes\nover two lines. Another one. A third\none. Net sales follow.\nNet sales 5 4"
+    chunks = chunk(make(text), "sentences", max_tokens=14)
+    assert [item.text for item in chunks] == [
+        "One sentence that goes\nover two lines. Another one.", "A third\none. Net sales follow.\nNet sales 5 4"]
+
+
+def test_semantic_cuts_where_the_meaning_changes() -> None:
+    cats, cars = "The cat is a small animal. ", "An engine burns fuel in cylinders. "
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        import numpy as np
+
+        return np.array([[1.0, 0.0] if text.count("cat") > text.count("engine") else [0.0, 1.0] for text in texts])
+
+    document = make(cats * 5 + cars * 5)
+    chunks = chunk_document(document, "semantic", 100, 0, count_tokens, embed)
+    assert [item.text for item in chunks] == [(cats * 5).strip(), (cars * 5).strip()]
+    with pytest.raises(RecipeError, match="compares sentences"):
+        chunk_document(document, "semantic", 100, 0, count_tokens)
+
+
 def test_page_chunker_keeps_pages_whole() -> None:
     assert [item.text for item in chunk(make("a " * 500, "", "b"), "page")] == [("a " * 500).strip(), "b"]
 
 
 def test_unknown_chunker() -> None:
-    with pytest.raises(RecipeError, match=r"found 'row', allowed are rows, tokens, page. Did you mean 'rows'"):
+    with pytest.raises(RecipeError, match=r"found .row., allowed are rows, tables, .*page. Did you mean 'rows'"):
         chunk(make("x"), "row")

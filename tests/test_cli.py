@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from ragtune.cli.main import COMMANDS, ragtune
 from ragtune.cli.terminal import run_guarded
+from ragtune.files import hash_manifest
 
 ROOT = Path(__file__).parent.parent
 PAGE = """# Acme Corp annual report
@@ -77,11 +79,127 @@ def test_search_prints_document_page_score_text(indexed, capsys):
     assert hits[0]["score"] >= hits[-1]["score"]
 
 
+def question_file(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def evidence(document, page):
+    entry = {"evidence_doc_name": document, "evidence_page_num": page, "evidence_text": "x"}
+    return {"doc_name": document, "evidence": [entry]}
+
+
+def test_search_for_a_question_file_prints_one_line_a_question(indexed, capsys):
+    file = question_file(indexed / "q.jsonl", {"financebench_id": "fb_1", "question": "Acme net sales?"},
+                         {"id": "own", "text": "Who makes clocks?"})
+    code, out, err = run(capsys, "search", "--questions", file, "--recipe", "r.yaml", "--k", "20", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(row["question_id"], row["filter"]) for row in rows] == [("fb_1", "company = 'Acme'"), ("own", "")]
+    assert rows[0]["reasons"][0] == "company Acme named in the question"
+    first = [(row["hits"][0]["document"], row["hits"][0]["page"]) for row in rows]
+    assert first == [("ACME_2021_10K", 1), ("ZENITH_2020_10K", 1)]
+    assert "Zenith makes clocks." in rows[1]["hits"][0]["text"]
+    assert [hit["score"] for hit in rows[0]["hits"]] == sorted((hit["score"] for hit in rows[0]["hits"]), reverse=True)
+    assert "searching: 2 of 2" in err
+
+
+def test_search_looks_at_nothing_of_a_question_but_its_text(indexed, capsys):
+    """Right, exchanged, broken or no documents, evidence and answers: the same output."""
+    texts = {"a": "Acme net sales 2021?", "b": "How many clocks did Zenith make?"}
+    right = {"a": evidence("ACME_2021_10K", 0), "b": evidence("ZENITH_2020_10K", 0)}
+    variants = [
+        right, {"a": right["b"], "b": right["a"]}, {"a": {}, "b": {}},
+        {"a": {"doc_name": 7, "evidence": "none", "company": ["x"]},
+         "b": {"evidence": [{"evidence_page_num": -3}], "answer": [1]}},
+    ]
+    printed = set()
+    for number, extra in enumerate(variants):
+        rows = [{"financebench_id": id, "question": text, **extra[id]} for id, text in texts.items()]
+        file = question_file(indexed / f"q{number}.jsonl", *rows)
+        code, out, _ = run(capsys, "search", "--questions", file, "--recipe", "r.yaml", "--k", "5", "--json")
+        assert code == 0
+        printed.add(out)
+    assert len(printed) == 1
+    assert printed.pop().count("\n") == 2
+
+
+def test_search_for_a_question_file_says_the_filter(indexed, capsys):
+    file = question_file(indexed / "q.jsonl", {"id": "a", "text": "net sales"})
+    options = ("search", "--questions", file, "--recipe", "r.yaml", "--where", "fiscal_year = 2020")
+    row = json.loads(run(capsys, *options, "--json")[1])
+    assert row["filter"] == "fiscal_year = 2020"
+    assert {hit["document"] for hit in row["hits"]} == {"ZENITH_2020_10K"}
+    both = json.loads(run(capsys, *options, "--json", "--set", "retrieval.where=company = 'Acme'")[1])
+    assert (both["filter"], both["hits"]) == ("(company = 'Acme') and (fiscal_year = 2020)", [])
+    _, out, _ = run(capsys, *options)
+    assert out.startswith("a: net sales\n  where fiscal_year = 2020\n  1. ZENITH_2020_10K, page 1  (score ")
+
+
+@pytest.mark.parametrize(("lines", "says"), [
+    ('{"id": "a", "text": "x"}\n{"id": "b"}\n', "q.jsonl:2: found the keys id, but no 'question'"),
+    ('{"id": "a", "text": " "}\n', "q.jsonl:1: the question is empty"),
+    ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "q.jsonl:2: the id 'a' stands in line 1"),
+    ('{"id": "a", "text": "x"}\nnot json\n', "q.jsonl:2: not JSON"),
+    ('{"id": "a", "text": "' + "x" * 100_000 + '"}\n', "characters"),
+    ("\n", "holds no question"),
+    (None, "no question file q.jsonl"),
+])
+def test_a_bad_question_file_is_one_clear_error(indexed, capsys, lines, says):
+    if lines is not None:
+        (indexed / "q.jsonl").write_text(lines)
+    code, out, err = run(capsys, "search", "--questions", "q.jsonl", "--recipe", "r.yaml", "--json")
+    assert (code, out) == (1, "")
+    assert says in err
+    assert err.count("Error: ") == 1
+
+
+@pytest.mark.parametrize(("arguments", "says"), [(["x", "--questions", "q.jsonl"], "found both"), ([], "found neither")])
+def test_search_takes_a_question_or_a_file(indexed, capsys, arguments, says):
+    code, out, err = run(capsys, "search", *arguments, "--recipe", "r.yaml")
+    assert (code, out) == (2, "")
+    assert says in err
+
+
 def test_results_go_to_stdout_progress_to_stderr(place, capsys):
     code, out, err = run(capsys, "index", "--recipe", "r.yaml", "--json")
     assert code == 0
     assert json.loads(out)["documents"] == 2
     assert "embedding" in err
+
+
+def test_index_add_remove_inspect_audit(indexed, capsys):
+    (indexed / "documents/CORK_2019_10K.txt").write_text("Cork makes corks.")
+    code, out, _ = run(capsys, "index", "add", "documents/CORK_2019_10K.txt", "--recipe", "r.yaml", "--json")
+    assert (code, json.loads(out)["documents"], json.loads(out)["added"]) == (0, 3, 1)
+    code, out, _ = run(capsys, "index", "remove", "ZENITH_2020_10K", "--recipe", "r.yaml")
+    assert code == 0
+    assert re.search(r"^removed +1$", out, re.MULTILINE)
+    code, out, _ = run(capsys, "index", "inspect", "--recipe", "r.yaml", "--json")
+    facts = json.loads(out)
+    assert (code, facts["documents"], facts["edits"]["removed"]) == (0, 2, ["ZENITH_2020_10K.txt"])
+    code, out, _ = run(capsys, "index", "inspect", "--index", "work/t/index")
+    assert "fiscal_year (number): 2 of 2 documents, 2 values, e.g. 2019, 2021" in out
+    assert "vectors.npy" in out
+    code, out, _ = run(capsys, "index", "audit", "--recipe", "r.yaml")
+    assert code == 0
+    assert "files not read: 0" in out
+    assert json.loads(run(capsys, "index", "audit", "--index", "work/t/index", "--json")[1])["chunks"] == facts["chunks"]
+    _, out, _ = run(capsys, "index", "--recipe", "r.yaml", "--reset", "--json")
+    assert json.loads(out)["documents"] == 3
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["index"], "Missing option '--recipe'"),
+    (["index", "inspect"], "Name an index: --index FOLDER, or --recipe FILE"),
+    (["index", "add", "--recipe", "r.yaml"], "Missing argument 'FILES...'"),
+    (["index", "--recipe", "r.yaml", "add", "x.txt"], "Options stand after the command"),
+    (["index", "nosuch"], "No such command 'nosuch'"),
+])
+def test_wrong_use_of_index(indexed, capsys, arguments, says):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
 
 
 def test_second_index_skips_unchanged_files(indexed, capsys):
@@ -137,7 +255,8 @@ def test_bad_input_is_one_clear_error(indexed, capsys, arguments, says):
 
 def test_index_of_another_embedder_is_refused(indexed, capsys):
     manifest = indexed / "work/t/index/manifest.json"
-    manifest.write_text(manifest.read_text().replace("hash:256", "other:256"))
+    entries = json.loads(manifest.read_text().replace("hash:256", "other:256"))
+    manifest.write_text(json.dumps({**entries, "manifest_sha256": hash_manifest(entries)}))
     code, _, err = run(capsys, "search", "x", "--recipe", "r.yaml")
     assert code == 1
     assert "other:256" in err

@@ -111,6 +111,27 @@ def test_short_documents_and_lines_on_few_pages_keep_their_ends() -> None:
     assert strip_running_heads(mixed) == mixed
 
 
+def test_page_numbers_and_running_heads_of_a_part_go() -> None:
+    before = [f"Chapter {n} is of its own\nText {n}.\nLast line of {n}" for n in "abcdefghijklmnop"]
+    notes = [f"ACME\nNOTES TO STATEMENTS{' (continued)' if n else ''}\nNote on {word}.\nIt ends with {word}\nF-{n + 7}"
+             for n, word in enumerate(["cash", "debt", "tax", "pay", "land", "rent", "risk"])]
+    pages = strip_running_heads([*before, *notes])
+    assert pages[:16] == before
+    assert pages[16] == "ACME\nNOTES TO STATEMENTS\nNote on cash.\nIt ends with cash"
+    assert pages[17:] == [f"Note on {word}.\nIt ends with {word}" for word in ["debt", "tax", "pay", "land", "rent", "risk"]]
+
+
+def test_titles_and_exhibit_numbers_and_rows_stay() -> None:
+    titled = [f"ACME\nSTATEMENT {n}\n(in millions) 2021 2020\nSales 5 4" for n in range(9)]
+    assert strip_running_heads([*titled, *[f"Text {n}\nmore" for n in "abcdefghijk"]])[:9] == titled
+    exhibits = [f"Exhibit 10.{n}\nAgreement {word}" for n, word in enumerate("abcdefghi")]
+    others = [f"Text {n}\nmore {n}" for n in "abcdefghijk"]
+    assert strip_running_heads([*exhibits, *others]) == [*exhibits, *others]
+    rows = [f"Text {n}\nTotal {n},000" for n in range(5, 12)]
+    assert strip_running_heads([*rows, *others]) == [*rows, *others]
+    assert strip_running_heads(["2020\na", "2020\nb", "c\n7", "d\n12"]) == ["2020\na", "2020\nb", "c\n7", "d\n12"]
+
+
 def test_hyphens_at_line_ends() -> None:
     pages = ["our Share\ufffeholders and on\ufffepremise cloud", "Shareholders met, Regulation S\ufffeT", "year\ufffe31",
              "COVID\ufffe19 grew"]

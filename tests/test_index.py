@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ragtune.errors import DocumentError, IndexFolderError, ModelError, RecipeEr
 from ragtune.models import embed
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
-from ragtune.retrieval import build
+from ragtune.retrieval import build, vectors
 from ragtune.retrieval.dense import read_vectors
 from ragtune.retrieval.index import Index, build_index, open_index
 from ragtune.stages.index import run_index
@@ -164,6 +165,7 @@ def test_a_failure_leaves_the_old_index_and_the_vectors_made(
         return whole(self, texts)
 
     monkeypatch.setattr(HashEmbedder, "embed_passages", fail_late)
+    monkeypatch.setattr(vectors, "GATHER", 1)
     other = recipe(docs, context_line=False)
     with pytest.raises(KeyboardInterrupt):
         build_index(other, tmp_path / "index")
@@ -180,9 +182,11 @@ def test_a_failure_leaves_the_old_index_and_the_vectors_made(
 def test_a_kill_while_embedding(docs: Path, tmp_path: Path) -> None:
     program = f"""
 import time
+from dataclasses import replace
 from pathlib import Path
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
+from ragtune.retrieval import vectors
 from ragtune.retrieval.index import build_index
 whole = HashEmbedder.embed_passages
 def slow(self, texts, progress=None):
@@ -190,6 +194,7 @@ def slow(self, texts, progress=None):
         time.sleep(60)
     return whole(self, texts)
 HashEmbedder.embed_passages = slow
+vectors.GATHER = 1
 build_index(Recipe.model_validate_json({recipe(docs).model_dump_json()!r}), Path({str(tmp_path / "index")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
@@ -218,21 +223,31 @@ def test_damaged_leftovers_are_not_trusted(docs: Path, tmp_path: Path) -> None:
         "manifest.json",
         "store.sqlite",
         "vectors.faiss",
+        "vectors.json",
+        "vectors.npy",
         "lexical",
+        "pack",
+        "signals.npz",
     }
 
 
-@pytest.mark.parametrize("name", ["store.sqlite", "vectors.faiss", "lexical/vocab.index.json"])
-def test_a_flipped_byte_is_found_and_the_next_build_mends_it(docs: Path, tmp_path: Path, name: str) -> None:
+def test_a_flipped_byte_in_any_file_is_found_and_the_next_build_mends_it(docs: Path, tmp_path: Path) -> None:
     build_index(recipe(docs), tmp_path / "index")
-    path = tmp_path / "index" / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-    with pytest.raises(IndexFolderError, match=f"damaged: {name}"):
-        open_index(tmp_path / "index")
+    whole = open_index(tmp_path / "index")
+    wanted = content(whole)
+    names = [str(path.relative_to(tmp_path / "index")) for path in sorted((tmp_path / "index").rglob("*")) if path.is_file()]
+    assert set(names) == {*whole.manifest["files"], "manifest.json"}
+    for name in names:
+        path = tmp_path / "index" / name
+        data = path.read_bytes()
+        for place in (len(data) // 2, len(data) - 3):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            with pytest.raises(IndexFolderError, match=rf"(damaged: {name}|{name} is damaged)"):
+                open_index(tmp_path / "index")
+        path.write_bytes(data)
+    (tmp_path / "index" / "vectors.npy").write_bytes(b"rubbish")
     assert build_index(recipe(docs), tmp_path / "index").unchanged == 0
-    open_index(tmp_path / "index")
+    assert content(open_index(tmp_path / "index")) == wanted
 
 
 def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
@@ -276,13 +291,38 @@ def test_the_embedder_of_that_name_may_have_changed(docs: Path, tmp_path: Path, 
         _ = index.embedder
 
 
-def test_vectors_that_are_no_numbers_are_refused(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_vectors_that_are_no_numbers_or_zero_are_refused(
+    docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
     monkeypatch.setattr(
         HashEmbedder,
         "embed_passages",
-        lambda self, texts, progress=None: np.full((len(texts), 256), np.nan, dtype=np.float32),
+        lambda self, texts, progress=None: np.full((len(texts), 256), value, dtype=np.float32),
     )
-    with pytest.raises(ModelError, match="not numbers"):
+    with pytest.raises(ModelError, match="not numbers or of length 0"):
+        build_index(recipe(docs), tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("dimension", [8, 300])
+def test_an_embedder_that_returns_another_dimension_is_refused(
+    docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dimension: int
+) -> None:
+    monkeypatch.setattr(
+        HashEmbedder,
+        "embed_passages",
+        lambda self, texts, progress=None: np.ones((len(texts), dimension), dtype=np.float32),
+    )
+    with pytest.raises(ModelError, match=rf"shape \(\d+, {dimension}\); wanted \(\d+, 256\)"):
+        build_index(recipe(docs), tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+def test_two_chunks_of_one_id_are_refused(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build.chunk_document
+    monkeypatch.setattr(build, "chunk_document", lambda *a: [replace(c, id="same") for c in whole(*a)])
+    with pytest.raises(IndexFolderError, match=r"two chunks have the id 'same': ACME_2021_10K, page 1, and ACME"):
         build_index(recipe(docs), tmp_path / "index")
     assert not (tmp_path / "index").exists()
 

@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def searcher(folder: Path, **retrieval: object) -> IndexSearcher:
-    return open_searcher(folder, Retrieval.model_validate(retrieval))
+    """Open the folder for search by the searchers alone; router and ranker have tests of their own."""
+    return open_searcher(folder, Retrieval.model_validate({"route": False, "rerank": "none", **retrieval}))
 
 
 @pytest.mark.parametrize("method", list(SEARCHERS))
@@ -209,3 +210,20 @@ def test_threads_may_search_together(folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for hits in pool.map(lambda _: found.search("net sales of Cork", 5), range(64)):
             assert [hit.chunk.id for hit in hits] == wanted
+
+
+@pytest.mark.parametrize("method", list(SEARCHERS))
+@pytest.mark.parametrize("question", ["净销售额是多少？", "كم كانت المبيعات؟", "📈💶", "\u200b?", "ﬁ\x00x"])
+def test_a_question_in_another_script(folder: Path, method: str, question: str) -> None:
+    found = searcher(folder, method=method)
+    hits = found.search(question, 5)
+    assert len(hits) == len({hit.chunk.id for hit in hits}) <= 5
+    assert all(np.isfinite(hit.score) for hit in hits)
+    assert found.search(question + " capital Bolt", 5)[0].chunk.page == 2
+
+
+@pytest.mark.parametrize("method", list(SEARCHERS))
+def test_k_larger_than_the_index(folder: Path, method: str) -> None:
+    found = searcher(folder, method=method)
+    assert len(found.search("Acme Bolt Cork Dent company line net sales capital employees end", 10**6)) == 40
+    assert len(found.search("net sales", 10**6, "document = 'ACME_2020_10K' and page = 1")) == 1

@@ -12,6 +12,7 @@ from ragtune.answering.guard import NumberGuard, find_amounts
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
 from ragtune.answering.quote import mend_rows, verify_citations
 from ragtune.answering.verdict import set_verdict_right
+from ragtune.documents.pack import use_pack
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Citation, Hit, Passage
@@ -66,13 +67,14 @@ class Answerer:
             self.generator.context_tokens - self.recipe.generator.max_new_tokens,
         )
         names_rows = self.recipe.answering.names_rows
-        fitted = [
-            fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
-            for question, hits in items
-        ]
-        completions = self.generator.generate(
-            [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
-        )
+        with use_pack(self.recipe.pack):
+            fitted = [
+                fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+                for question, hits in items
+            ]
+            completions = self.generator.generate(
+                [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
+            )
         return [
             self._read(question, completion, passages)
             for (question, _), (_, passages), completion in zip(items, fitted, completions)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from ragtune.documents.pack import current_pack
 from ragtune.documents.statements import restate_rows
-from ragtune.documents.terms import TERMS, name_rows, render_names
+from ragtune.documents.terms import name_rows, render_names
 from ragtune.files import hash_text
 from ragtune.records import ANSWER as ANSWER
 from ragtune.records import REFUSAL as REFUSAL
@@ -25,10 +26,10 @@ def neutralise(text: str) -> str:
 
 
 def title_of(chunk: Chunk) -> str:
-    """Return the passage's title: company, form and fiscal year (else the document's name), page and unit."""
-    known = [str(chunk.metadata[key]) for key in ("company", "form", "fiscal_year") if chunk.metadata.get(key)]
+    """Return the passage's title: what the pack in force shows of the document (else its name), page and unit."""
     unit = chunk.metadata.get("unit")
-    return f"{' '.join(known) or chunk.document}, page {chunk.page}" + (f" (in {unit})" if unit else "")
+    shown = current_pack().describe(chunk.metadata) or chunk.document
+    return f"{shown}, page {chunk.page}" + (f" (in {unit})" if unit else "")
 
 
 def render_chunk(chunk: Chunk) -> str:
@@ -163,5 +164,5 @@ def prompt_hash(names_rows: bool = True) -> str:
     passages = number_passages([Hit(chunk, 1.0, 1, "dense")])
     question = Question("q", "What was turnover?", "$4,210 million", justification="Net sales 2021: 4,210\n1 + 1 = 2")
     samples = [render_prompt(question.text, passages, names_rows), *(render_completion(question, p) for p in (passages, ()))]
-    terms = [(term.names, term.labels) for term in TERMS] if names_rows else []
+    terms = [(term.names, term.labels) for term in current_pack().terms] if names_rows else []
     return hash_text(repr([samples, terms]))

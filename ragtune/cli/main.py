@@ -12,9 +12,11 @@ from ragtune.cli.terminal import LazyGroup, run_guarded
 COMMANDS = {
     "demo": "ragtune.cli.learning:demo",
     "recipe": "ragtune.cli.recipes:recipe",
+    "pack": "ragtune.cli.packs:pack",
     "index": "ragtune.cli.documents:index",
     "search": "ragtune.cli.documents:search",
     "ask": "ragtune.cli.answers:ask",
+    "adapt": "ragtune.cli.adapting:adapt",
     "dataset": "ragtune.cli.learning:dataset",
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",

@@ -50,14 +50,15 @@ class LazyGroup(click.Group):
             raise click.UsageError(error.message + nearest(args[0], self.commands_at), ctx) from None
 
 
-def recipe_options(default: str | None = None) -> Callable[[Command], Command]:
+def recipe_options(default: str | None = None, is_required: bool = True) -> Callable[[Command], Command]:
     """Return a decorator that adds --recipe, --set and --json."""
 
     def add(command: Command) -> Command:
         for option in (
             click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
             click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Set one recipe field; repeatable."),
-            click.option("--recipe", "recipe_name", metavar="FILE", required=default is None, default=default,
+            click.option("--recipe", "recipe_name", metavar="FILE", default=default,
+                         required=is_required and default is None,
                          help="Recipe file, or the name of a shipped recipe." + (" [demo]" if default else "")),
         ):
             command = option(command)

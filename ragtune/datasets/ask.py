@@ -20,6 +20,7 @@ from ragtune.datasets.wording import (
     show_answer,
     show_number,
 )
+from ragtune.documents.pack import current_pack
 from ragtune.errors import QuestionError
 from ragtune.files import hash_text
 from ragtune.records import Document, Evidence, Metadata, Question
@@ -27,20 +28,6 @@ from ragtune.retrieval.filters import kind_of, parse_filter
 from ragtune.seams import Progress
 
 KINDS = {"lookup": 0.5, "difference": 0.1, "growth": 0.12, "ratio": 0.06, "yes_no": 0.1, "unanswerable": 0.12}
-# Numerator and denominator by label, and what their ratio is called; the first match of each counts.
-_REVENUE = ("net sales", "revenues", "revenue", "total revenues", "total revenue", "net revenues", "total net sales")
-_RATIOS: tuple[tuple[tuple[str, ...], tuple[str, ...], str, bool], ...] = (
-    (("net income", "net earnings"), _REVENUE,
-     "net profit margin (net income divided by revenue)", True),
-    (("operating income", "income from operations", "operating profit"), _REVENUE,
-     "operating margin (operating income divided by revenue)", True),
-    (("gross profit", "gross margin"), _REVENUE,
-     "gross margin (gross profit divided by revenue)", True),
-    (("total current assets",), ("total current liabilities",),
-     "current ratio (current assets divided by current liabilities)", False),
-    (("cash and cash equivalents",), ("total current liabilities",),
-     "cash ratio (cash divided by current liabilities)", False),
-)
 _PATIENCE = 60  # tries without a new question before a document is left alone
 _FILLERS = frozenset(("the", "and", "from", "net", "total", "other", "for", "used", "provided", "per", "with", "before"))
 _ELSEWHERE = ("Pellandor Chemicals", "Vintrosa Apparel", "Kaldrum Steel", "Ombrevale Hotels", "Tarnwick Semiconductor",
@@ -260,10 +247,14 @@ class _Asker:
         return self._question(source, "yes_no", text, answer, [fact], [fact.restated(now), fact.restated(before)])
 
     def _ask_ratio(self, source: Source) -> Question | None:
-        tops, bottoms, phrase, is_percent = self.draw.choice(_RATIOS)
+        ratios = current_pack().facts.rules.ratios
+        if not ratios:
+            return None
+        ratio = self.draw.choice(ratios)
+        phrase = ratio.phrase
         primary = {fact.label.lower(): fact for fact in reversed(source.facts) if fact.is_primary}
-        top = next((primary[label] for label in tops if label in primary), None)
-        bottom = next((primary[label] for label in bottoms if label in primary), None)
+        top = next((primary[label] for label in ratio.over if label in primary), None)
+        bottom = next((primary[label] for label in ratio.under if label in primary), None)
         if top is None or bottom is None or (top.page, top.unit) != (bottom.page, bottom.unit):
             return None
         years = [year for year in source.years_of(top) if year in bottom.years]
@@ -276,7 +267,7 @@ class _Asker:
         text = self.draw.choice((f"What was {possessive(source.company)} {phrase} in fiscal {year}?",
                                  f"What is the FY{year} {phrase} of {source.company}?",
                                  f"Calculate {possessive(source.company)} {phrase} for FY{year}."))
-        result = f"{100 * above / below:.1f}%" if is_percent else f"{above / below:.2f}"
+        result = f"{100 * above / below:.1f}%" if ratio.is_percent else f"{above / below:.2f}"
         calculation = f"{show_number(top, above)} / {show_number(bottom, below)} = {result}"
         return self._question(source, "ratio", text, result, [top, bottom],
                               [top.restated(year), bottom.restated(year), calculation])

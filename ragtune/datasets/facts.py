@@ -1,4 +1,7 @@
-"""Facts a question can be asked about: statement rows of an index's pages, as far as they speak for themselves."""
+"""Facts a question can be asked about: statement rows of an index's pages, as far as they speak for themselves.
+
+Which words do so is said by the domain pack in force.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ragtune.documents.statements import Head, parse_columns, parse_row
+from ragtune.documents.pack import PackPattern
+from ragtune.documents.statements import YEAR, Head, parse_columns, parse_row, row_cells
 from ragtune.records import Document, Page
 
-# A label must name a financial quantity by itself; "United States" or "Level 2" mean nothing outside their table.
-_TELLING = re.compile(
-    r"\b(sales|revenues?|income|earnings|loss|expenses?|costs?|profit|margin|assets?|liabilit(?:y|ies)|equity|cash|"
-    r"debt|borrowings|inventor(?:y|ies)|receivables?|payables?|dividends?|depreciation|amortization|goodwill|property|"
-    r"plant|tax(?:es)?|capital expenditures|purchases|proceeds|repayments?|repurchases|compensation|deficit|deposits|"
-    r"loans)\b", re.IGNORECASE)
-_VAGUE = re.compile(r"^(?:total|other|net|basic|diluted|balance|subtotal|and|or|of|to|less|add|plus|increase|decrease)\b"
-                    r"(?:[\s,:-]+(?:net|total|other|and))*[\s:,]*$", re.IGNORECASE)
+_TELLING = PackPattern(lambda pack: pack.facts.telling)
+_VAGUE = PackPattern(lambda pack: pack.facts.vague)
+_COUNTED = PackPattern(lambda pack: pack.facts.counted)
+_ANCHOR = PackPattern(lambda pack: pack.facts.anchors)
+_BALANCE = PackPattern(lambda pack: pack.facts.balances)
 _HANGING = re.compile(
     r"(?:\b(?:of|and|to|the|for|in|by|from|on|with|or|at|as|than|net of|including)|[,(&$-])$", re.IGNORECASE)
-_COUNTED = re.compile(r"\b(shares?|units|employees|stores|number|headcount|days|years?|months|percent|ratio|rate|options)\b",
-                      re.IGNORECASE)
-_ANCHOR = re.compile(
-    r"^(?:total assets|total liabilities|net (?:income|earnings|loss|sales|revenues?|cash)|total (?:net )?revenues?|"
-    r"income before|earnings before|cash (?:flows?|and cash equivalents)|total current (?:assets|liabilities)|"
-    r"purchases of property|depreciation and amortization)", re.IGNORECASE)
-_BALANCE = re.compile(r"^total (?:assets|current assets|current liabilities|liabilities)", re.IGNORECASE)
 _AMOUNT = re.compile(r"^\(?\d[\d,]*(?:\.\d+)?\)?%?\)?$")
 
 
@@ -116,10 +110,11 @@ def _rows(text: str) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...], tu
     head = Head()
     for line in text.split("\n"):
         head, row = head.after(line), parse_row(line)
-        if row is None or parse_columns(line) or len(row.amounts) != len(head.columns):
+        if row is None or parse_columns(line):
             continue
-        if len(set(head.columns)) == len(head.columns) > 1:
-            yield row.label, head.columns, row.amounts, (line.strip(), head.unit)
+        cells = [(column, amount) for column, amount in row_cells(row, head.columns) if YEAR.fullmatch(column)]
+        if len(cells) > 1:
+            yield row.label, tuple(c for c, _ in cells), tuple(a for _, a in cells), (line.strip(), head.unit)
 
 
 def is_usable_label(label: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,51 @@ def read_questions(path: Path) -> list[Question]:
     is not a question, an empty question, a page that is none, an id that was there before, and for a file that is missing
     or holds no question.
     """
+
+    def read(row: Mapping[str, Any], where: str) -> Question:
+        return _read_financebench(row, where) if _is_financebench(row) else _read_own(row, where)
+
+    return _read_rows(path, read, "Mend dataset.questions (or evaluation.questions) in the recipe.", _SHAPE)
+
+
+def read_asked(path: Path) -> list[Question]:
+    """Return the questions of a JSONL file as somebody asks them: id and text alone, in the file's order.
+
+    Nothing else in a row is looked at, so that what is found for a question cannot depend on its document, evidence or
+    answer, and rows without them will do. The id stands under 'financebench_id', 'question_id' or 'id', or is made from
+    the text. Raises QuestionError naming file and line, as ``read_questions`` does.
+    """
+
+    def read(row: Mapping[str, Any], where: str) -> Question:
+        text = _text(row, ("question", "text"), where)
+        found = next((row[key] for key in ("financebench_id", "question_id", "id") if row.get(key) not in (None, "")), None)
+        return Question(_id(found, text, where), text)
+
+    return _read_rows(path, read, "Name one that is there.", '{"id": ..., "text": ...}')
+
+
+def _read_rows(path: Path, read: Callable[[Mapping[str, Any], str], Question], mend: str, shape: str) -> list[Question]:
+    """Return the question of each line; ``mend`` says what to do where there is no file, ``shape`` what a row is."""
     path = Path(path)
     if not path.is_file():
-        raise QuestionError(f"no question file {path}. Mend dataset.questions (or evaluation.questions) in the recipe.")
+        raise QuestionError(f"no question file {path}. {mend}")
     questions: list[Question] = []
     lines_of: dict[str, int] = {}
     try:
         for number, row in read_jsonl(path):
             where = f"{path}:{number}"
-            question = _read_financebench(row, where) if _is_financebench(row) else _read_own(row, where)
+            question = read(row, where)
             if question.id in lines_of:
                 raise QuestionError(f"{where}: the id '{question.id}' stands in line {lines_of[question.id]} already. "
                                     "Give each question its own id.")
             lines_of[question.id] = number
             questions.append(question)
     except RunError as error:
-        raise QuestionError(f"{error} Rows are {_SHAPE}") from error
+        raise QuestionError(f"{error} Rows are {shape}") from error
     except UnicodeDecodeError as error:
         raise QuestionError(f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8 JSONL.") from error
     if not questions:
-        raise QuestionError(f"{path} holds no question. Rows are {_SHAPE}")
+        raise QuestionError(f"{path} holds no question. Rows are {shape}")
     return questions
 
 

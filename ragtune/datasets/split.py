@@ -90,6 +90,29 @@ def split_by_groups(
     return sides
 
 
+def join_questions(questions: Sequence[Question], group_of: GroupOf) -> list[str]:
+    """Return for each question the name of the part it belongs to: groups that a question joins are one part."""
+    groups = [group_of(question) for question in questions]
+    joined = _join(groups)
+    return [joined[members[0]] for members in groups]
+
+
+def draw_folds(parts: Sequence[str], folds: int, seed: int) -> list[list[int]]:
+    """Return up to ``folds`` lists of question numbers; ``parts`` names the part of each, and no part is in two folds.
+
+    The largest parts are dealt first, each to the smallest fold. Empty folds are left out.
+    """
+    members: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        members.setdefault(part, []).append(number)
+    order = sorted(members)
+    random.Random(f"{seed}:folds").shuffle(order)
+    dealt: list[list[int]] = [[] for _ in range(folds)]
+    for part in sorted(order, key=lambda part: -len(members[part])):
+        min(dealt, key=len).extend(members[part])
+    return [sorted(fold) for fold in dealt if fold]
+
+
 def _join(groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """Return group -> the name of the part it belongs to (union-find with path halving)."""
     parent: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""How generated questions are worded: names of lines, periods, amounts with their unit."""
+"""How generated questions are worded, by the pack in force: names of lines, periods, amounts with their unit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact
+from ragtune.documents.pack import current_pack
 from ragtune.documents.statements import is_paid_out
-from ragtune.documents.terms import TERMS
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def call_line(fact: Fact, draw: random.Random) -> Asked:
     own = lower_first(fact.label)
     head = re.split(r" (?:of|to|on|from|for|before|at|by|in) |, net|, less|\(", own)[0].strip()
     own += "*" if head.endswith("s") and not head.endswith("ss") else ""
-    others = next((term.names for term in TERMS if term.names_row(fact.label)), ())
+    others = next((term.names for term in current_pack().terms if term.names_row(fact.label)), ())
     chosen = draw.choice(others) if others and draw.random() < 0.5 else own
     return Asked(chosen.removesuffix("*"), "were" if chosen.endswith("*") else "was")
 
@@ -49,19 +49,12 @@ def possessive(name: str) -> str:
 
 def ask_amount(asked: Asked, company: str, year: str, is_balance: bool, draw: random.Random, unit: str = "") -> str:
     """Return one of the ways to ask for an amount; what has no answer is asked in the same ways."""
-    period = draw.choice((f"fiscal {year}", f"fiscal year {year}", f"FY{year}", f"the fiscal year {year}"))
-    hint = f" (in USD {unit})" if unit and draw.random() < 0.2 else ""
-    owner = possessive(company)
-    if is_balance:
-        return draw.choice((
-            f"What {asked.be} {owner} {asked.phrase} at the end of {period}{hint}?",
-            f"As of the end of {period}, what {asked.be} {owner} {asked.phrase}{hint}?",
-            f"What {asked.present} the year-end FY{year} {asked.phrase} of {company}{hint}?"))
-    return draw.choice((
-        f"What {asked.be} {owner} {asked.phrase} in {period}{hint}?",
-        f"What {asked.phrase} did {company} report for {period}{hint}?",
-        f"In {period}, what {asked.be} the {asked.phrase} of {company}{hint}?",
-        f"What {asked.present} the FY{year} {asked.phrase} of {company}{hint}?"))
+    rules = current_pack().wording
+    period = draw.choice(rules.periods).format(year=year)
+    hint = rules.hint.format(unit=unit) if unit and draw.random() < 0.2 else ""
+    return draw.choice(rules.balances if is_balance else rules.flows).format(
+        be=asked.be, present=asked.present, owner=possessive(company), name=company, phrase=asked.phrase, period=period,
+        year=year, hint=hint)
 
 
 def read_value(fact: Fact, year: str) -> float:
@@ -87,6 +80,7 @@ def show_answer(fact: Fact, value: float) -> str:
     number, sign = show_number(fact, abs(value)), "-" if value < 0 else ""
     if "%" in fact.cells[0][1] or any("%" in amount for _, amount in fact.cells):
         return f"{sign}{number}%"
-    if re.search(r"\bper\b.*\bshare", fact.label, re.IGNORECASE):
-        return f"{sign}${number}"
-    return f"{sign}${number} {fact.unit.removesuffix('s')}"
+    rules = current_pack().wording
+    if rules.whole_amounts and re.search(rules.whole_amounts, fact.label, re.IGNORECASE):
+        return f"{sign}{rules.currency}{number}"
+    return f"{sign}{rules.currency}{number} {fact.unit.removesuffix('s')}".rstrip()

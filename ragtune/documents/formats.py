@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ragtune.documents.pdf import read_pdf
+from ragtune.documents.statements import parse_columns, parse_row, parse_unit
 from ragtune.errors import DocumentError
 
 Pages = tuple[list[str], list[int]]
@@ -20,6 +21,9 @@ Pages = tuple[list[str], list[int]]
 
 _BLOCKS = ["p", "div", "li", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "blockquote", "table"]
 _UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u2060\ufeff\ufffe\uffff\ud800-\udfff]")
+_PAGE_NUMBER = re.compile(r"^[-–—\s]*(?P<prefix>(?:page\s*|[A-Z]{1,2}-?)?)(?P<number>\d{1,4})[-–—\s]*$", re.IGNORECASE)
+_CONTINUED = re.compile(r"[\s(—–-]*\b(?:continued|cont[’'.]d)\b[\s).]*$", re.IGNORECASE)
+_AROUND = 4  # pages before and after that show whether a line is a running one
 ROWS_PER_PAGE = 50  # tables have no pages: so many rows stand for one
 _SIGNATURES = ((b"%PDF-", "a PDF"), (b"PK\x03\x04", "a zip archive (or Office file)"),
                (b"\xd0\xcf\x11\xe0", "an old Office file"),
@@ -216,10 +220,25 @@ def clean_text(text: str) -> str:
 
 
 def strip_running_heads(pages: Sequence[str], share: float = 0.5) -> list[str]:
-    """Return the pages without the first and last lines that repeat, digits aside, on more than ``share`` of them.
+    """Return the pages without page numbers, running heads and feet. Short documents are left as they are.
 
-    Up to two lines at each end: ``Table of Contents``, the page number. Short documents are left as they are.
+    Taken from a page's ends are: a bare number that counts on from a page near by; a line that, digits aside, stands at the
+    same end of most pages around (of a head the first one stays: it begins the section it names); up to two lines that
+    repeat on more than ``share`` of all pages. A line right above a table's unit or years is its title and stays.
     """
+    pages = list(pages)
+    if len(pages) < 4:
+        return pages
+    pages = _strip_numbers(_strip_numbers(pages, 0), -1)
+    pages = _strip_shared(pages, share)
+    for _ in range(2):
+        for end in (-1, 0):
+            pages = _strip_runs(_strip_numbers(pages, end), end)
+    return _strip_shared(pages, share)
+
+
+def _strip_shared(pages: Sequence[str], share: float) -> list[str]:
+    """Return the pages without the first and last lines, two at each end, that stand on more than ``share`` of them."""
     pages = list(pages)
     for _ in range(2):
         for end in (0, -1):
@@ -228,7 +247,53 @@ def strip_running_heads(pages: Sequence[str], share: float = 0.5) -> list[str]:
             counts = Counter(re.sub(r"\d+", "#", lines[end]) for lines in filled if len(lines[end]) < 120)
             running = {line for line, count in counts.items() if count >= 4 and count > share * len(filled)}
             for position, lines in enumerate(split):
-                if re.sub(r"\d+", "#", lines[end]) in running and len(lines) > 1:
+                if re.sub(r"\d+", "#", lines[end]) in running and len(lines) > 1 and not _is_of_table(lines[end]):
                     del lines[end]
                     pages[position] = "\n".join(lines).strip("\n")
     return pages
+
+
+def _strip_numbers(pages: Sequence[str], end: int) -> list[str]:
+    """Return the pages without the numbers at one end that differ as their pages do from the number of a page near by."""
+    split = [page.strip("\n").split("\n") for page in pages]
+    numbers: list[tuple[str, int] | None] = []
+    for lines in split:
+        match = _PAGE_NUMBER.match(lines[end])
+        numbers.append((match["prefix"].lower(), int(match["number"])) if match and len(lines) > 1 else None)
+    kept = []
+    for position, (lines, number) in enumerate(zip(split, numbers)):
+        near = [other for other in range(max(0, position - 3), min(len(pages), position + 4)) if other != position]
+        if number and any(numbers[other] == (number[0], number[1] + other - position) for other in near):
+            del lines[end]
+        kept.append("\n".join(lines).strip("\n"))
+    return kept
+
+
+def _strip_runs(pages: Sequence[str], end: int) -> list[str]:
+    """Return the pages without the line at one end that most of the pages around have there; a run's first head stays."""
+    split = [page.strip("\n").split("\n") for page in pages]
+    # A foot may carry the page's number; Exhibit 31.1 over a page is its title.
+    pattern = re.compile(r"^\d+|\d+$" if end else r"(?!)")
+
+    def form_of(line: str) -> str:
+        return pattern.sub("#", _CONTINUED.sub("", line[:200])).lower()
+
+    forms = [form_of(lines[end]) for lines in split]
+    tops = [set(map(form_of, lines[:3])) for lines in split]
+    kept = []
+    for position, (lines, form) in enumerate(zip(split, forms)):
+        around = forms[max(0, position - _AROUND) : position + _AROUND + 1]
+        is_running = 0 < len(form) < 120 and len(lines) > 1 and around.count(form) >= _AROUND + 1
+        is_first = end == 0 and not any(form in top for top in tops[max(0, position - _AROUND) : position])
+        is_titled = end == 0 and any(parse_unit(line) or parse_columns(line) for line in lines[:7])
+        if is_running and not is_first and not _is_of_table(lines[end]) and (not is_titled or _CONTINUED.search(lines[end])):
+            del lines[end]
+        kept.append("\n".join(lines).strip("\n"))
+    return kept
+
+
+def _is_of_table(line: str) -> bool:
+    """Tell whether a line is a table's head or a row of it; one whole number at the end is a page's."""
+    row = parse_row(line)
+    is_row = row is not None and (len(row.amounts) > 1 or not row.amounts[0].isdigit())
+    return is_row or bool(parse_columns(line) or parse_unit(line))

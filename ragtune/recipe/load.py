@@ -47,6 +47,9 @@ def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
         entry = values.get(section)
         if isinstance(entry, dict) and isinstance(entry.get(key), str) and "://" not in entry[key]:
             entry[key] = _resolve(path.parent, entry[key])
+    pack = values.get("pack")
+    if isinstance(pack, str) and (path.parent / Path(pack).expanduser()).is_dir():  # else it is a shipped one's name
+        values["pack"] = _resolve(path.parent, pack)
     for setting in settings:
         _set_field(values, setting)
     return check_recipe(values, str(path))

@@ -32,9 +32,15 @@ class Index(Section):
 
     folder: str | None = Field(None, description="Where the index folder lies; default work/NAME/index.")
     embedder: str = Field("minilm", description="'minilm' (bundled package), 'hash' (tests), a folder or a model name.")
+    embedder_engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What runs the embedder 'minilm' on a CPU; auto: OpenVINO where installed (extra 'openvino')."
+    )
     chunker: str = Field("rows", description="A name in the table CHUNKERS.")
     chunk_tokens: int = Field(180, ge=16, le=8192, description="Most embedder tokens in a chunk.")
     overlap_tokens: int = Field(0, ge=0, description="Tokens of the previous chunk repeated at the start of prose chunks.")
+    vectors: Literal["auto", "flat", "ivf", "hnsw"] = Field(
+        "auto", description="How vectors are searched: flat is exact; ivf and hnsw pay from 400,000 chunks (auto: hnsw)."
+    )
     context_line: bool = Field(True, description="Embed and index company, form, year and page with each chunk.")
 
     @model_validator(mode="after")
@@ -52,7 +58,45 @@ class Retrieval(Section):
     candidates: int = Field(50, ge=1, le=10000, description="Hits each searcher gives to the fusion.")
     dense_weight: float = Field(1.0, ge=0, description="Weight of the dense ranks in the fusion.")
     lexical_weight: float = Field(1.0, ge=0, description="Weight of the lexical (BM25) ranks in the fusion.")
+    route: bool = Field(True, description="Search the documents that company, year and form in the question point to.")
+    rerank: str = Field("ranker", description="'ranker' (offline), 'none', or a cross-encoder's folder or name.")
+    ranker: str | None = Field(
+        "auto", description="The ranker's weights: 'auto' (the current ones beside the index, else the shipped) or a folder."
+    )
     where: str | None = Field(None, description="Filter, e.g. company = '3M' and fiscal_year in (2017, 2018).")
+    adapter: str | None = Field(
+        None, description="Map of question vectors: null, 'auto' (the current one beside the index) or its folder."
+    )
+
+
+class Adapting(Section):
+    """How retrieval is fitted to questions: `ragtune adapt`. What does not raise held-out recall is refused."""
+
+    questions: str | None = Field(None, description="Question file; none: dataset.questions, else asked from statements.")
+    ask_count: int = Field(2500, ge=10, description="Questions asked from statement rows where no file is given.")
+    split_by: str | None = Field(None, description="What questions are held out by; none: dataset.split_by.")
+    folds: int = Field(4, ge=2, le=20, description="Parts of the groups; each is measured by a fit on the others.")
+    k: int = Field(5, ge=1, le=50, description="The gate: recall among the first k hits must rise.")
+    max_p: float = Field(0.05, gt=0, le=1, description="The gate: most chance (McNemar) that the rise is luck; 1: any rise.")
+    kinds: tuple[Literal["linear", "residual"], ...] = Field(
+        ("linear",), min_length=1, description="Adapters that are tried; of those that pass, the best is kept."
+    )
+    hidden: int = Field(0, ge=0, description="Inner width of the residual adapter; 0 takes the dimension.")
+    negatives: int = Field(32, ge=1, le=200, description="Hard negatives a question, mined from BM25 and dense hits.")
+    near_duplicate: float = Field(0.98, gt=0, le=1, description="Cosine to a positive from which a negative is left out.")
+    temperature: float = Field(0.05, gt=0, description="Temperature of the InfoNCE loss.")
+    lr: float = Field(0.001, gt=0, description="Learning rate of the adapter.")
+    pull: float = Field(0.03, ge=0, description="Weight of the squared distance to the start, which keeps the map near it.")
+    batch_size: int = Field(64, ge=2, description="Questions of one step.")
+    epochs: int = Field(30, ge=1, description="Most passes over the questions.")
+    patience: int = Field(4, ge=1, description="Passes without gain on held-out questions after which the fit ends.")
+    held_out_share: float = Field(0.2, gt=0, lt=1, description="Share of the questions, by group, that stop the fit early.")
+    embedder_epochs: float = Field(1.0, gt=0, description="Passes over the questions when the embedder itself is tuned.")
+    embedder_lr: float = Field(2e-5, gt=0, description="Peak learning rate of the embedder.")
+    embedder_batch_size: int = Field(32, ge=2, description="Questions of one step; the others' positives are negatives.")
+    embedder_negatives: int = Field(1, ge=0, le=8, description="Hard negatives a question when the embedder is tuned.")
+    embedder_documents: int = Field(6, ge=1, description="Held-out documents embedded anew to judge a tuned embedder.")
+    seed: int = Field(0, description="Seed of every draw.")
 
 
 class Generator(Section):
@@ -141,10 +185,12 @@ class Recipe(Section):
     name: str = Field("assistant", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Names its folders.")
     description: str = Field("", description="What the assistant is for.")
     work: str = Field("work", description="Folder for results; relative to the current folder.")
+    pack: str = Field("finance", description="Domain pack: a shipped one's name (ragtune pack list) or a folder.")
     documents: Documents = Documents()
     index: Index = Index()
     retrieval: Retrieval = Retrieval()
     generator: Generator = Generator()
+    adapting: Adapting = Adapting()
     answering: Answering = Answering()
     dataset: Dataset = Dataset()
     training: Training = Training()

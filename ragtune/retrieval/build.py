@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragtune.documents.chunk import chunk_document
+from ragtune.documents.chunk import OWN_METADATA, chunk_document
+from ragtune.documents.context import context_line
 from ragtune.documents.metadata import read_sidecar
+from ragtune.documents.pack import copy_pack, current_pack, in_recipe_pack
 from ragtune.documents.read import Reading, Unreadable, describe_pages, make_document, read_documents
 from ragtune.errors import IndexFolderError
 from ragtune.files import building_folder, hash_text, peak_memory_mb, read_manifest, write_manifest
@@ -19,17 +21,18 @@ from ragtune.models.embed import open_embedder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Chunk, Document, Record
 from ragtune.retrieval.dense import build_dense, open_dense, read_vectors
-from ragtune.retrieval.lexical import build_lexical
+from ragtune.retrieval.lexical import Lexical, build_lexical, open_lexical
+from ragtune.retrieval.signals import Signals, build_signals, open_signals, write_signals
 from ragtune.retrieval.store import Store, write_store
-from ragtune.retrieval.vectors import embed_chunks
+from ragtune.retrieval.vectors import FOLDER, Known, embed_chunks
 from ragtune.seams import Embedder, Report, progress_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 log = logging.getLogger(__name__)
-READING = 1  # raise when the same bytes would give other pages, so that unchanged files are read again
-CHUNKING = 1  # raise when the same pages and settings would give other chunks
+READING = 2  # raise when the same bytes would give other pages, so that unchanged files are read again
+CHUNKING = 2  # raise when the same pages and settings would give other chunks
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,21 @@ class Previous:
     manifest: Mapping[str, Any]
     store: Store
     vectors: np.ndarray
+    lexical: Lexical
+    rows: Mapping[str, int]
+    """Hash of the embedded text -> a row that was embedded by it."""
 
     @property
     def inputs(self) -> Mapping[str, Any]:
         """Path -> what is known of each file indexed."""
         inputs: Mapping[str, Any] = self.manifest["inputs"]
         return inputs
+
+    @property
+    def edits(self) -> Edits:
+        """What was changed by hand."""
+        edits = self.manifest.get("edits", {})
+        return Edits(tuple(edits.get("added", ())), tuple(edits.get("removed", ())))
 
 
 def open_previous(folder: Path) -> Previous | None:
@@ -75,36 +87,57 @@ def open_previous(folder: Path) -> Previous | None:
     try:
         manifest = read_manifest(folder, "index", IndexFolderError)
         store = Store(folder)
-        return Previous(manifest, store, read_vectors(open_dense(folder, len(store.places()))))
+        rows = {key: row for row, key in enumerate(store.embedded())}
+        return Previous(manifest, store, read_vectors(open_dense(folder, store.rows())), open_lexical(folder), rows)
     except IndexFolderError as error:
         log.warning("nothing is taken over from %s: %s", folder, error)
         return None
 
 
-def context_line(chunk: Chunk) -> str:
-    """Return the line embedded and indexed above a chunk: company, form, year, quarter and page, as far as known."""
-    known = [str(chunk.metadata[key]) for key in ("company", "form", "fiscal_year") if chunk.metadata.get(key)]
-    quarter = f" Q{chunk.metadata['quarter']}" if chunk.metadata.get("quarter") else ""
-    return f"{' '.join(known) or chunk.document}{quarter}, page {chunk.page}"
+@dataclass(frozen=True)
+class Edits(Record):
+    """What was changed by hand: a later build of the folder keeps to it."""
+
+    added: tuple[str, ...] = ()
+    """Absolute paths of files outside the documents folder."""
+    removed: tuple[str, ...] = ()
+    """Paths inside the documents folder that are left out."""
 
 
-def build_index(recipe: Recipe, folder: Path, report: Report | None = None) -> IndexSummary:
+@in_recipe_pack
+def build_index(recipe: Recipe, folder: Path, report: Report | None = None, keeps_edits: bool = True) -> IndexSummary:
     """Index the recipe's documents into a folder, whole or not at all, and return what was done.
 
     Files whose bytes did not change keep their pages, chunks keep their vectors where their text did not change, and
-    vectors made before a kill are found again: the result equals that of a fresh build. Raises DocumentError where no
-    document can be read, RecipeError or ModelError for a chunker or embedder there is not, RunError where another process
-    writes the folder.
+    vectors made before a kill are found again: the result equals that of a fresh build. What was added or removed by
+    hand stays so, unless ``keeps_edits`` is false. Raises DocumentError where no document can be read, RecipeError or
+    ModelError for a chunker or embedder there is not, RunError where another process writes the folder.
     """
     started, folder = time.perf_counter(), Path(folder)
-    embedder = open_embedder(recipe.index.embedder)
     previous = open_previous(folder)
     has_pages = previous is not None and previous.manifest.get("reading") == READING
     skip = {path: str(facts["sha256"]) for path, facts in previous.inputs.items()} if previous and has_pages else {}
-    reading = read_documents(recipe.documents, skip, report)
+    edits = previous.edits if previous and keeps_edits else Edits()
+    reading = read_documents(recipe.documents, skip, report, edits.added, edits.removed)
+    return write_index(recipe, folder, previous, reading, edits, started, report)
+
+
+@in_recipe_pack
+def write_index(
+    recipe: Recipe, folder: Path, previous: Previous | None, reading: Reading, edits: Edits, started: float,
+    report: Report | None = None,
+) -> IndexSummary:
+    """Write what was read and what is taken over as one new folder in place of the old one; nothing changed, no writing.
+
+    Nothing is ever changed within a folder, so there are no gaps in it to be compacted. ``started`` is the clock's time
+    when the reading began. Raises as ``build_index`` does.
+    """
+    embedder = open_embedder(recipe.index.embedder, recipe.index.embedder_engine)
     read_s = time.perf_counter() - started
     documents, inputs, unreadable = _gather(recipe, reading, previous)
-    settings = {"chunking": CHUNKING, "chunker": recipe.index.chunker, "chunk_tokens": recipe.index.chunk_tokens,
+    pack = current_pack()
+    settings = {"chunking": CHUNKING, "pack": {"name": pack.name, "hash": pack.hash},
+                "chunker": recipe.index.chunker, "chunk_tokens": recipe.index.chunk_tokens,
                 "overlap_tokens": recipe.index.overlap_tokens, "fingerprint": embedder.fingerprint}
     chunks = _chunk_all(recipe, documents, reading, previous, settings, embedder, report)
     texts = [f"{context_line(chunk)}\n{chunk.text}" if recipe.index.context_line else chunk.text for chunk in chunks]
@@ -120,24 +153,26 @@ def build_index(recipe: Recipe, folder: Path, report: Report | None = None) -> I
         "chunks": len(chunks),
         "inputs": inputs,
         "unreadable": [item.to_dict() for item in unreadable],
+        "edits": {name: list(paths) for name, paths in edits.to_dict().items()},
     }
     embedded, embed_s = 0, 0.0
     if previous is None or any(previous.manifest.get(key) != value for key, value in entries.items()):
-        known = _known_vectors(previous, embedder)
         with building_folder(folder, keep_partial=True) as partial:
             for path in partial.iterdir():
-                if path.name != "vectors":
+                if path.name != FOLDER:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             embed_started = time.perf_counter()
-            vectors, embedded = embed_chunks(texts, keys, [c.document_id for c in chunks], embedder, known,
-                                             partial / "vectors", progress_of(report, "embedding"))
+            vectors, embedded = embed_chunks(texts, keys, [c.document_id for c in chunks], embedder,
+                                             _known_vectors(previous, embedder), partial, progress_of(report, "embedding"))
             embed_s = time.perf_counter() - embed_started
             if report:
                 report("writing", 0, 0)
-            build_dense(vectors, partial)
-            build_lexical(texts, partial)
+            build_dense(vectors, partial, recipe.index.vectors)
+            build_lexical(texts, partial, *(previous.lexical, [previous.rows.get(key) for key in keys]) if previous else ())
             write_store(partial, documents, chunks, keys)
-            shutil.rmtree(partial / "vectors", ignore_errors=True)
+            write_signals(build_signals(documents, chunks, pack, _known_signals(previous, settings)), partial)
+            copy_pack(pack, partial / "pack")
+            shutil.rmtree(partial / FOLDER, ignore_errors=True)
             write_manifest(partial, "index", **entries)
     if previous is not None:
         previous.store.close()
@@ -194,21 +229,32 @@ def _chunk_all(
     for done, document in enumerate(documents, start=1):
         if previous is not None and document.path in unchanged:
             for chunk in previous.store.chunks_of(previous.inputs[document.path]["document"]):
-                own = {key: value for key, value in chunk.metadata.items() if key in ("columns", "unit")}
+                own = {key: value for key, value in chunk.metadata.items() if key in OWN_METADATA}
                 chunks.append(replace(chunk, document=document.name, metadata={**document.metadata, **own}))
         else:
             chunks += chunk_document(document, recipe.index.chunker, recipe.index.chunk_tokens, recipe.index.overlap_tokens,
-                                     embedder.count_tokens)
+                                     embedder.count_tokens, embedder.embed_passages)
         if progress:
             progress(done, len(documents))
     return chunks
 
 
-def _known_vectors(previous: Previous | None, embedder: Embedder) -> dict[str, np.ndarray]:
-    """Return hash of the embedded text -> vector, from an index of the same embedder."""
-    if previous is None or previous.manifest["embedder"]["fingerprint"] != embedder.fingerprint:
+def _known_signals(previous: Previous | None, settings: Mapping[str, Any]) -> Mapping[str, Signals]:
+    """Return the signals of the documents of an index that was chunked alike: document id -> those of its pages."""
+    if previous is None or previous.manifest.get("settings") != settings:
         return {}
-    return dict(zip(previous.store.embedded(), previous.vectors))
+    try:
+        signals = open_signals(previous.store.path.parent)
+    except IndexFolderError:
+        return {}
+    return {document.id: signals.of(position) for position, document in enumerate(previous.store.documents)}
+
+
+def _known_vectors(previous: Previous | None, embedder: Embedder) -> Known | None:
+    """Return the vectors of an index of the same embedder."""
+    if previous is None or previous.manifest["embedder"]["fingerprint"] != embedder.fingerprint:
+        return None
+    return Known(previous.rows, previous.vectors)
 
 
 def _index_id(embedder: Embedder, documents: Sequence[Document], chunks: Sequence[Chunk], keys: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragtune.documents.pack import DEFAULT, Pack, open_pack
 from ragtune.errors import IndexFolderError, nearest
 from ragtune.files import read_manifest
 from ragtune.models.embed import open_embedder
@@ -15,6 +16,7 @@ from ragtune.retrieval.build import IndexSummary, build_index
 from ragtune.retrieval.dense import open_dense
 from ragtune.retrieval.filters import Filter, kind_of
 from ragtune.retrieval.lexical import open_lexical
+from ragtune.retrieval.signals import Signals, open_signals
 from ragtune.retrieval.store import Store
 from ragtune.seams import Embedder
 
@@ -45,6 +47,17 @@ class Index:
         embedder = open_embedder(self.manifest["embedder"]["name"])
         check_embedder(self.folder, self.manifest, embedder)
         return embedder
+
+    @cached_property
+    def pack(self) -> Pack:
+        """The domain pack the index was built with, from its own copy; the default one where an older index has none."""
+        folder = self.folder / "pack"
+        return open_pack(folder if folder.is_dir() else DEFAULT)
+
+    @cached_property
+    def signals(self) -> Signals:
+        """What each page shows, for the ranker."""
+        return open_signals(self.folder)
 
     @cached_property
     def dense(self) -> Any:

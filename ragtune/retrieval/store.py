@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ragtune.documents.chunk import OWN_METADATA
 from ragtune.errors import IndexFolderError
 from ragtune.records import Chunk, Document, Metadata, Page
 
 FILE = "store.sqlite"
-_OWN = ("columns", "unit")  # the chunk's own metadata; the rest is its document's
 _TABLES = """
 create table documents (position integer primary key, id text unique, name text unique, path text, metadata text);
 create table pages (document integer, number integer, text text, primary key (document, number)) without rowid;
@@ -27,7 +27,11 @@ _CHUNK = 'id, document, text, page, last_page, "start", "end", own, heading'
 
 
 def write_store(folder: Path, documents: Sequence[Document], chunks: Sequence[Chunk], embedded: Sequence[str]) -> None:
-    """Write the store; ``embedded`` holds the hash of the text each chunk was embedded by."""
+    """Write the store; ``embedded`` holds the hash of the text each chunk was embedded by.
+
+    Raises IndexFolderError where two chunks have one id: a citation of it would lead to the wrong page.
+    """
+    check_ids(chunks)
     positions = {document.id: position for position, document in enumerate(documents)}
     with contextlib.closing(sqlite3.connect(folder / FILE)) as connection, connection:
         connection.executescript(_TABLES)
@@ -37,8 +41,20 @@ def write_store(folder: Path, documents: Sequence[Document], chunks: Sequence[Ch
             (positions[d.id], page.number, page.text) for d in documents for page in d.pages))
         connection.executemany("insert into chunks values (?,?,?,?,?,?,?,?,?,?,?)", (
             (row, c.id, positions[c.document_id], c.text, c.page, c.last_page, c.start, c.end,
-             json.dumps({key: c.metadata[key] for key in _OWN if key in c.metadata}, ensure_ascii=False), c.heading, key)
+             json.dumps({key: c.metadata[key] for key in OWN_METADATA if key in c.metadata}, ensure_ascii=False), c.heading,
+             key)
             for row, (c, key) in enumerate(zip(chunks, embedded))))
+
+
+def check_ids(chunks: Sequence[Chunk]) -> None:
+    """Raise IndexFolderError where two chunks have one id."""
+    seen: dict[str, Chunk] = {}
+    for chunk in chunks:
+        other = seen.setdefault(chunk.id, chunk)
+        if other is not chunk:
+            raise IndexFolderError(f"two chunks have the id '{chunk.id}': {other.document}, page {other.page}, and "
+                                   f"{chunk.document}, page {chunk.page}. Every id must be unique: choose another "
+                                   "index.chunker, or mend the one that made them.")
 
 
 class Store:
@@ -66,6 +82,10 @@ class Store:
         """Return (document position, first page, last page) of each chunk row."""
         return self.ask("select document, page, last_page from chunks order by row")
 
+    def rows(self) -> int:
+        """Return the number of chunks."""
+        return int(self.ask("select count(*) from chunks")[0][0])
+
     def embedded(self) -> list[str]:
         """Return the hash of the embedded text of each chunk row."""
         return [key for key, in self.ask("select embedded from chunks order by row")]
@@ -91,6 +111,10 @@ class Store:
         on_page, values = ("", ()) if page is None else (" and page <= ? and last_page >= ?", (page, page))
         query = f"select {_CHUNK} from chunks where document = ?{on_page} order by row"
         return [self._chunk(row) for row in self.ask(query, (self.positions.get(name, -1), *values))]
+
+    def all_chunks(self) -> list[Chunk]:
+        """Return all chunks in the order of rows."""
+        return [self._chunk(row) for row in self.ask(f"select {_CHUNK} from chunks order by row")]
 
     def pages_of(self, name: str) -> tuple[Page, ...]:
         """Return a document's pages."""

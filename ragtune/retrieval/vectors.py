@@ -1,43 +1,60 @@
-"""Embedding the chunks of an index so that a kill loses at most one document's work."""
+"""Embedding the chunks of an index so that a kill loses at most the work on a few hundred of them."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragtune.errors import ModelError
 from ragtune.files import hash_text
+from ragtune.retrieval.codes import check_vectors
+from ragtune.retrieval.dense import EXACT
 from ragtune.seams import Embedder, Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
+FOLDER = "vectors"
+GATHER = 512
+"""So many new vectors are made before they are saved: a kill loses their work."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Vectors made before: hash of the embedded text -> row of ``vectors``."""
+
+    rows: Mapping[str, int]
+    vectors: np.ndarray
+
 
 def embed_chunks(
-    texts: Sequence[str], keys: Sequence[str], groups: Sequence[str], embedder: Embedder, known: Mapping[str, np.ndarray],
-    saved: Path, progress: Progress | None = None,
+    texts: Sequence[str], keys: Sequence[str], groups: Sequence[str], embedder: Embedder, known: Known | None, folder: Path,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Return the vectors of all texts, shape (len(texts), dimension), and how many were made now.
+    """Write the vectors of all texts into ``folder/vectors.npy``; return them, mapped, and how many were made now.
 
-    ``keys`` are the texts' hashes: vectors found under them in ``known`` or in the folder ``saved`` are taken over. The new
-    vectors of each group of neighbours (a document) are saved there as soon as they are made.
-    Raises ModelError where the embedder returns vectors of another shape or numbers that are none.
+    Shape (len(texts), dimension). ``keys`` are the texts' hashes: vectors found under them in ``known`` or, after a kill,
+    in ``folder/vectors`` are taken over. The new vectors of neighbouring groups (documents) are saved there as soon as
+    ``GATHER`` of them are made. Raises ModelError where the embedder returns vectors of another shape, numbers that are
+    none or vectors of length 0.
     """
     import numpy as np
 
-    saved = saved / hash_text(embedder.fingerprint)
+    saved = folder / FOLDER / hash_text(embedder.fingerprint)
     saved.mkdir(parents=True, exist_ok=True)
-    vectors = dict(known)
+    rows_of: Mapping[str, int] = known.rows if known else {}
+    fresh: dict[str, np.ndarray] = {}
     for path in sorted(saved.glob("*.npz")):
-        vectors.update(_load(path, embedder.dimension))
-    missing = [row for row, key in enumerate(keys) if key not in vectors]
+        fresh.update(_load(path, embedder.dimension))
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    missing = sorted(row for key, row in first.items() if key not in rows_of and key not in fresh)
     made = 0
-    for group, members in groupby(missing, key=lambda row: groups[row]):
-        rows = list(members)
+    for rows in _gather(missing, groups):
         offset = made
 
         def report(done: int, total: int, offset: int = offset) -> None:
@@ -45,13 +62,31 @@ def embed_chunks(
                 progress(offset + done, len(missing))
 
         new = np.asarray(embedder.embed_passages([texts[row] for row in rows], report), dtype=np.float32)
-        if new.shape != (len(rows), embedder.dimension) or not np.isfinite(new).all():
-            raise ModelError(f"the embedder '{embedder.name}' returned vectors of shape {new.shape} or values that are not "
-                             f"numbers; wanted {(len(rows), embedder.dimension)}. Index with another embedder.")
-        _save(saved / f"{group}.npz", [keys[row] for row in rows], new)
-        vectors.update(zip((keys[row] for row in rows), new))
+        if new.shape != (len(rows), embedder.dimension):
+            raise ModelError(f"the embedder '{embedder.name}' returned vectors of shape {new.shape}; wanted "
+                             f"{(len(rows), embedder.dimension)}. Index with another embedder.")
+        check_vectors(new)
+        _save(saved / f"{groups[rows[0]]}.npz", [keys[row] for row in rows], new)
+        fresh.update(zip((keys[row] for row in rows), new))
         made += len(rows)
-    return np.stack([vectors[key] for key in keys]).astype(np.float32), made
+    shape = (len(keys), embedder.dimension)
+    vectors = np.lib.format.open_memmap(folder / EXACT, mode="w+", dtype=np.float32, shape=shape)
+    for row, key in enumerate(keys):
+        vectors[row] = known.vectors[rows_of[key]] if known and key in rows_of else fresh[key]
+    vectors.flush()
+    return vectors, made
+
+
+def _gather(rows: Sequence[int], groups: Sequence[str]) -> Iterator[list[int]]:
+    """Yield rows by whole groups, so many groups together that small documents fill the embedder's batches."""
+    gathered: list[int] = []
+    for _, members in groupby(rows, key=lambda row: groups[row]):
+        gathered += members
+        if len(gathered) >= GATHER:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
 
 
 def _save(path: Path, keys: Sequence[str], vectors: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
+from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import RunError
 from ragtune.files import recover_folder
 from ragtune.models.language import UNTUNABLE, open_generator
@@ -16,6 +17,7 @@ from ragtune.retrieval.search import open_searcher
 from ragtune.training.run import check_run_fits, open_run
 
 
+@in_recipe_pack
 def open_assistant(
     recipe: Recipe,
     index: Path | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragtune.documents.chunk import CHUNKERS
+from ragtune.documents.pack import open_pack
 from ragtune.errors import RecipeError, nearest
 from ragtune.recipe.schema import Recipe
 from ragtune.retrieval.search import SEARCHERS
@@ -24,6 +25,7 @@ def check_references(recipe: Recipe) -> list[str]:
     ]
     if faults:
         raise RecipeError("\n".join([f"{len(faults)} name(s) not known:", *(f"  {fault}" for fault in faults)]))
+    open_pack(recipe.pack)
     wanted = {
         "documents.folder": recipe.documents.folder,
         "documents.metadata": recipe.documents.metadata,

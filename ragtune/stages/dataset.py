@@ -17,6 +17,7 @@ from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
 from ragtune.datasets.questions import read_questions
 from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_questions
+from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError
 from ragtune.files import building_folder, hash_file, write_manifest
 from ragtune.models.language import open_counter
@@ -46,6 +47,7 @@ class DatasetSummary(Record):
     seconds: float = 0.0
 
 
+@in_recipe_pack
 def run_dataset(
     recipe: Recipe, out: Path | None = None, index: Path | None = None, report: Report | None = None
 ) -> DatasetSummary:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
+from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError, RunError
 from ragtune.evaluation.ladder import (
     EvaluationSummary,
@@ -46,6 +47,7 @@ LEFT_OUT = "Left out of retrieval and oracle: {} of the questions, because the i
 NO_TEXT = "Evidence page without text in the index, so that the oracle rung shows nothing: {} of the questions: {}."
 
 
+@in_recipe_pack
 def run_evaluate(
     recipe: Recipe,
     out: Path | None = None,

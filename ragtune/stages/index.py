@@ -10,9 +10,12 @@ from ragtune.retrieval.build import IndexSummary, build_index
 from ragtune.seams import Report
 
 
-def run_index(recipe: Recipe, out: Path | None = None, report: Report | None = None) -> IndexSummary:
+def run_index(
+    recipe: Recipe, out: Path | None = None, report: Report | None = None, keeps_edits: bool = True
+) -> IndexSummary:
     """Build the recipe's index folder, or ``out``, and return what was done.
 
-    Raises DocumentError where no document can be read, RunError where the folder cannot be written.
+    What was added or removed by hand stays so, unless ``keeps_edits`` is false. Raises DocumentError where no document can
+    be read, RunError where the folder cannot be written.
     """
-    return build_index(recipe, out or index_folder(recipe), report)
+    return build_index(recipe, out or index_folder(recipe), report, keeps_edits)

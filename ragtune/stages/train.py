@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.folder import read_examples
+from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
     building_folder,
@@ -59,6 +60,7 @@ class TrainSummary(Record):
     folder: str
 
 
+@in_recipe_pack
 def run_train(
     recipe: Recipe,
     out: Path | None = None,

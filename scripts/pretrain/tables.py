@@ -13,7 +13,7 @@ import words
 
 from ragtune.documents.chunk import chunk_document
 from ragtune.documents.read import read_documents
-from ragtune.documents.statements import Head, parse_columns, parse_row
+from ragtune.documents.statements import YEAR, Head, parse_columns, parse_row
 from ragtune.recipe import schema
 from ragtune.records import Chunk
 
@@ -79,7 +79,7 @@ def _page_tables(company: str, year: int, page: int, lines: list[str]) -> Iterat
             if sum(bool(amounts) for _, amounts in kept) >= 4 and len(set(columns)) == len(columns):
                 yield Table(company, year, page, unit, columns, tuple(kept))
             columns, kept = (), []
-        if row and head.columns and len(row.amounts) == len(head.columns):
+        if row and len(row.amounts) == len(head.columns) and all(map(YEAR.fullmatch, head.columns)):
             columns, unit = head.columns, head.unit
             kept.append((row.label, row.amounts))
         elif line and not parse_columns(line):

@@ -1,0 +1,193 @@
+"""The entries of a domain pack as code uses them: their patterns compiled, each when first needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ragtune.documents.packfile import FactRules, SectionEntry, TableRules, TopicEntry
+
+
+@dataclass(frozen=True)
+class Term:
+    """A line item: its names in questions ('*' marks a plural) and a pattern of its labels in statements."""
+
+    names: tuple[str, ...]
+    labels: str
+    sections: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @cached_property
+    def asked(self) -> re.Pattern[str]:
+        """Pattern of the names within a question."""
+        return _named(self.names)
+
+    @cached_property
+    def labelled(self) -> re.Pattern[str]:
+        """Pattern of a whole label."""
+        return re.compile(self.labels, re.IGNORECASE)
+
+    def names_row(self, label: str) -> bool:
+        """Whether a statement's label is this line item; remarks in parentheses and footnote marks aside."""
+        return bool(self.labelled.fullmatch(plain_label(label)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is worked out from several line items."""
+
+    names: tuple[str, ...]
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def asked(self) -> re.Pattern[str]:
+        """Pattern of the names within a question."""
+        return _named(self.names)
+
+
+def _named(names: Iterable[str]) -> re.Pattern[str]:
+    """Return the pattern of names within a question, the longest first."""
+    ordered = sorted((name.rstrip("*") for name in names), key=len, reverse=True)
+    words = "|".join(re.escape(name).replace(r"\ ", r"\s+").replace("'", "['’]") for name in ordered)
+    return re.compile(rf"(?<![\w&-])(?:{words})(?![\w&-])", re.IGNORECASE)
+
+
+def plain_label(label: str) -> str:
+    """Return a row's label without remarks in parentheses, footnote marks and punctuation around it."""
+    bare = re.sub(r"\s*\([^()]*\)|\s*\*+$", "", label.replace("’", "'")).strip(" ,:-—")
+    return re.sub(r"\s+", " ", bare)
+
+
+def any_of(patterns: Iterable[str], is_squeezed: bool = False) -> re.Pattern[str] | None:
+    """Return one pattern for several, None for none; a squeezed one meets text without spaces."""
+    joined = "|".join(f"(?:{pattern.replace(' ', '') if is_squeezed else pattern})" for pattern in patterns)
+    return re.compile(joined, re.IGNORECASE) if joined else None
+
+
+def squeeze(line: str) -> str:
+    """Return a line without spaces and upper case: PDFs part words anywhere (``STATEMENTS OF CASH FLOW S``)."""
+    return re.sub(r"\s+", "", line).lower().replace("’", "'")
+
+
+@dataclass(frozen=True, eq=False)
+class Topic:
+    """A topic of questions, its patterns compiled."""
+
+    entry: TopicEntry
+
+    @cached_property
+    def asked(self) -> re.Pattern[str]:
+        """Pattern of its words within a question."""
+        return any_of(self.entry.asked) or re.compile(r"(?!)")
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A section, its patterns compiled; ``None`` where the pack gives none. All but ``asked`` meet squeezed lines."""
+
+    entry: SectionEntry
+
+    @property
+    def name(self) -> str:
+        """What the pack calls it."""
+        return self.entry.name
+
+    @cached_property
+    def headings(self) -> re.Pattern[str] | None:
+        """Pattern of a whole title."""
+        return any_of(self.entry.headings, is_squeezed=True)
+
+    @cached_property
+    def asked(self) -> re.Pattern[str] | None:
+        """Pattern of its names in questions."""
+        return any_of(self.entry.asked)
+
+    @cached_property
+    def item(self) -> re.Pattern[str] | None:
+        """Pattern of the numbered headings it stands under, within a question."""
+        return any_of(rf"\b{re.escape(item)}\b(?!\.\d)" for item in self.entry.items)
+
+    @cached_property
+    def rows(self) -> tuple[re.Pattern[str], ...]:
+        """Patterns of how lines begin there."""
+        return tuple(re.compile(row.replace(" ", "")) for row in self.entry.rows)
+
+    @cached_property
+    def unless(self) -> re.Pattern[str] | None:
+        """Pattern of the beginning of a line that denies it."""
+        return any_of(self.entry.unless, is_squeezed=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The words of tables, their patterns compiled; one that the pack leaves empty matches nothing."""
+
+    rules: TableRules
+
+    @cached_property
+    def header_words(self) -> re.Pattern[str]:
+        """Pattern of what may stand in a table's head beside years, marks included."""
+        words = "|".join(self.rules.header_words)
+        return re.compile((rf"\b(?:{words})\b|" if words else "") + r"[^A-Za-z0-9\s]", re.IGNORECASE)
+
+    @property
+    def units(self) -> str:
+        """Pattern of a unit, singular or plural; its group 1 is the unit."""
+        names = "|".join(re.escape(unit.rstrip("s")) for unit in self.rules.units)
+        return rf"({names})s?\b" if names else r"(?!)()"
+
+    @cached_property
+    def unit_aside(self) -> re.Pattern[str]:
+        """Pattern of a unit in brackets: ``(Dollars in thousands, except per share data)``."""
+        return re.compile(rf"\([^()\d]{{0,60}}?\b{self.units}[^()\d]{{0,80}}\)?", re.IGNORECASE)
+
+    @cached_property
+    def unit_bare(self) -> re.Pattern[str]:
+        """Pattern of a unit in a short line: ``In millions of dollars``."""
+        listed = "|".join(map(re.escape, self.rules.units)) or "(?!)"
+        before = r"(?:\bin\s+(?:(?!tens\b|hundreds\b)\S+\s+){0,2}|\bdollars?\s+|[$€£]\s?|(?-i:^(?=[A-Z])))(?<!\d )"
+        return re.compile(rf"{before}({listed})\b", re.IGNORECASE)
+
+    @cached_property
+    def paid_out(self) -> re.Pattern[str]:
+        """Pattern of labels of outflows."""
+        return re.compile("|".join(self.rules.paid_out) or r"(?!)", re.IGNORECASE)
+
+    @cached_property
+    def signed(self) -> re.Pattern[str]:
+        """Pattern of labels whose amounts keep their sign."""
+        return re.compile("|".join(self.rules.signed) or r"(?!)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """Which rows questions can be asked from, the patterns compiled."""
+
+    rules: FactRules
+
+    @cached_property
+    def telling(self) -> re.Pattern[str]:
+        """Pattern that a label must hold."""
+        return re.compile(self.rules.telling, re.IGNORECASE)
+
+    @cached_property
+    def vague(self) -> re.Pattern[str]:
+        """Pattern of labels that say nothing by themselves."""
+        return re.compile(self.rules.vague, re.IGNORECASE)
+
+    @cached_property
+    def counted(self) -> re.Pattern[str]:
+        """Pattern of labels whose amounts have no unit."""
+        return re.compile(self.rules.counted, re.IGNORECASE)
+
+    @cached_property
+    def anchors(self) -> re.Pattern[str]:
+        """Pattern of rows that make a page a primary statement."""
+        return re.compile(self.rules.anchors, re.IGNORECASE)
+
+    @cached_property
+    def balances(self) -> re.Pattern[str]:
+        """Pattern of rows of amounts at a date."""
+        return re.compile(self.rules.balances, re.IGNORECASE)
