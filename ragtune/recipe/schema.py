@@ -53,13 +53,15 @@ class Index(Section):
 class Retrieval(Section):
     """How passages are found for a question."""
 
-    method: str = Field("fused", description="A name in the table SEARCHERS: dense, lexical or fused.")
+    method: str = Field("fused", description="Without the ranker: a name in the table SEARCHERS, dense, lexical or fused.")
     k: int = Field(3, ge=1, le=100, description="Passages in a prompt.")
     candidates: int = Field(50, ge=1, le=10000, description="Hits each searcher gives to the fusion.")
     dense_weight: float = Field(1.0, ge=0, description="Weight of the dense ranks in the fusion.")
     lexical_weight: float = Field(1.0, ge=0, description="Weight of the lexical (BM25) ranks in the fusion.")
     route: bool = Field(True, description="Search the documents that company, year and form in the question point to.")
-    rerank: str = Field("ranker", description="'ranker' (offline), 'none', or a cross-encoder's folder or name.")
+    rerank: str = Field(
+        "ranker", description="'ranker' (offline, over both searchers), 'none', or a cross-encoder's folder or name."
+    )
     ranker: str | None = Field(
         "auto", description="The ranker's weights: 'auto' (the current ones beside the index, else the shipped) or a folder."
     )

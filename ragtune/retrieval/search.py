@@ -13,6 +13,7 @@ from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Hit, Trace
 from ragtune.retrieval.adapter import Adapter, adapter_for
 from ragtune.retrieval.asked import Asked, read_asked
+from ragtune.retrieval.conditions import Node, join, render_filter
 from ragtune.retrieval.cross import CrossEncoderReranker
 from ragtune.retrieval.dense import Found, search_dense
 from ragtune.retrieval.filters import parse_filter
@@ -30,6 +31,8 @@ Questions = Sequence[str]
 Search = Callable[[Index, Questions, "np.ndarray", int, "np.ndarray | None", Retrieval], list[Found]]
 """Takes index, questions, their vectors, k, the rows a filter keeps (None: all) and the recipe's section; returns rows and
 scores."""
+OWN_RERANKERS = ("ranker", "none")
+"""What ``retrieval.rerank`` may say beside a cross-encoder's folder or name."""
 FEW = 20_000
 """Up to so many chunks all are ranked; among more, the pages of the chunks that the searchers find."""
 
@@ -77,8 +80,11 @@ class IndexSearcher:
 
     @cached_property
     def router(self) -> Router:
-        """Tells which documents a question is about."""
-        return Router(self.index.documents())
+        """Tells which documents a question is about, by the columns that the index's pack has for who and when."""
+        rules, documents = self.index.pack.metadata, self.index.documents()
+        years = [*(column for column in rules.numbers if column.endswith("year")), "fiscal_year", "year"]
+        year = next((column for column in years if any(d.metadata.get(column) is not None for d in documents)), years[0])
+        return Router(documents, rules.owner.column, year)
 
     @cached_property
     def ranker(self) -> Ranker:
@@ -93,7 +99,7 @@ class IndexSearcher:
     @cached_property
     def cross(self) -> CrossEncoderReranker | None:
         """Scores pairs of question and chunk, where the recipe names a cross-encoder."""
-        return None if self.retrieval.rerank in ("none", "ranker") else CrossEncoderReranker(self.retrieval.rerank)
+        return None if self.retrieval.rerank in OWN_RERANKERS else CrossEncoderReranker(self.retrieval.rerank)
 
     def search(self, question: str, k: int, where: str | None = None) -> list[Hit]:
         """Return at most k hits, best first, that pass the caller's filter and the recipe's.
@@ -115,12 +121,12 @@ class IndexSearcher:
                 raise QuestionError(f"{which} is empty. Ask something, for example: What were net sales in 2021?")
         if k < 1:
             raise QuestionError(f"k is {k}, allowed is 1 or more. Ask for at least one hit.")
-        keep = self.own_keep
+        texts = (self.retrieval.where or None, where)
+        keep, asked = self.own_keep, [parse_filter(text) for text in texts if text is not None]
         if where is not None:
-            kept = self.index.rows_kept(parse_filter(where))
+            kept = self.index.rows_kept(asked[-1])
             keep = kept if keep is None else keep & kept
-        parts = [part for part in (self.retrieval.where, where) if part]
-        filters = parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
+        filters = _both([one.node for one in asked])
         if not questions or (keep is not None and not keep.any()):
             nothing = Trace(filters, ("no chunk passes the filter",), True)
             return [([], nothing) for _ in questions]
@@ -184,13 +190,15 @@ class IndexSearcher:
         priors[positions] = route.weights
         if not route.where:
             return priors, keep, Trace(filters, route.reasons, route.is_fallback)
-        routed = np.isin(self.index.places[:, 0], positions)
+        is_routed = np.zeros(len(priors), dtype=bool)
+        is_routed[positions] = True
+        routed = is_routed[self.index.places[:, 0]]
         both = routed if keep is None else routed & keep
         if not both.any():
             reasons = (*route.reasons, "the filter shuts all of these out: only the filter counts")
             return np.ones(len(priors)), keep, Trace(filters, reasons, True)
-        where = f"({filters}) and ({route.where})" if filters else route.where
-        return priors, both, Trace(where, route.reasons, route.is_fallback)
+        parts = [parse_filter(text).node for text in (filters, route.where) if text]
+        return priors, both, Trace(_both(parts), route.reasons, route.is_fallback)
 
     def _candidates(
         self, question: str, vector: np.ndarray, k: int, keep: np.ndarray | None, asked: Asked
@@ -207,7 +215,8 @@ class IndexSearcher:
         found += search_lexical(self.index.lexical, wordings, many, keep)
         signals = self.index.signals
         pages = np.unique(signals.page_of[[row for rows in found for row, _ in rows]])
-        rows = np.concatenate([np.arange(signals.first[page], signals.first[page + 1]) for page in pages])
+        counts = signals.first[pages + 1] - signals.first[pages]
+        rows = np.arange(counts.sum()) + np.repeat(signals.first[pages] - np.cumsum(counts) + counts, counts)
         return rows if keep is None else rows[keep[rows]]
 
     def _score(self, question: str, vector: np.ndarray, rows: np.ndarray, asked: Asked) -> Candidates:
@@ -215,7 +224,7 @@ class IndexSearcher:
         lexical = score_lexical(self.index.lexical, question, rows)
         added = " ".join(asked.added)
         expanded = lexical + score_lexical(self.index.lexical, added, rows) if added else lexical
-        return Candidates(rows, self.index.dense.reconstruct_batch(rows) @ vector[0], lexical, expanded)
+        return Candidates(rows, self.index.dense.score_rows(rows, vector[0]), lexical, expanded)
 
     def _cross(self, question: str, found: Found, k: int) -> Found:
         """Return the k rows that the cross-encoder scores highest."""
@@ -226,8 +235,14 @@ class IndexSearcher:
 
     def _hits(self, found: Found) -> list[Hit]:
         chunks = self.index.store.chunks_at(row for row, _ in found)
-        return [Hit(chunk, score, rank, self.retrieval.method)
+        searcher = "ranker" if self.retrieval.rerank == "ranker" else self.retrieval.method
+        return [Hit(chunk, score, rank, searcher)
                 for rank, (chunk, (_, score)) in enumerate(zip(chunks, found), start=1)]
+
+
+def _both(nodes: list[Node]) -> str:
+    """Return the text of the filter that all of these make together, '' for none."""
+    return render_filter(join(nodes, is_any=False)) if nodes else ""
 
 
 def open_searcher(folder: Path, retrieval: Retrieval, embedder: Embedder | None = None) -> IndexSearcher:
