@@ -95,10 +95,9 @@ class Dense:
 
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         if not len(rows) or len(breaks) > _MOST_RUNS:
-            scores: np.ndarray = self.reconstruct_batch(rows) @ question
-            return scores
+            return _score(self.reconstruct_batch(rows), question)
         bounds = [0, *breaks.tolist(), len(rows)]
-        return np.concatenate([self.vectors[rows[start] : rows[end - 1] + 1] @ question
+        return np.concatenate([_score(self.vectors[rows[start] : rows[end - 1] + 1], question)
                                for start, end in itertools.pairwise(bounds)])
 
 
