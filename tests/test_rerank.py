@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ragtune.documents.pack import open_pack
-from ragtune.errors import RunError
+from ragtune.errors import RecipeError, RunError
 from ragtune.recipe.schema import Recipe, Retrieval
 from ragtune.retrieval import rerank
 from ragtune.retrieval.asked import read_asked
@@ -81,8 +81,8 @@ def test_the_statement_comes_before_prose_that_uses_the_questions_words(folder: 
     hits, trace = find(folder, "What was the capital expenditure of Acme in FY2021? Use the cash flow statement.")
     assert (hits[0].chunk.document, "Purchases of property" in hits[0].chunk.text) == ("ACME_2021_10K", True)
     assert "ACME" in trace.where.upper()
-    assert "purchases of property, plant and equipment" in trace.added
-    plain, _ = find(folder, "What was the capital expenditure of Acme in FY2021?", rerank="none", route=False)
+    assert "purchases of property, plant and equipment" in trace.added[0]
+    plain, _ = find(folder, "What was the capital expenditure of Acme in FY2021?", rerank="none", route=False, expand=())
     assert "Purchases of property" not in plain[0].chunk.text
 
 
@@ -214,3 +214,23 @@ def test_a_cross_encoder_that_is_not_there_is_named(folder: Path) -> None:
 
     with pytest.raises(ModelError, match="no/such"):
         open_searcher(folder, Retrieval(rerank="/no/such")).search("capital", 3)
+
+
+@pytest.mark.parametrize("rerank", ["ranker", "none"])
+def test_ways_to_ask_are_searched_and_said(folder: Path, rerank: str) -> None:
+    question = "What was capex in 2021, and what was depreciation and amortization in 2020?"
+    found = {}
+    for names in ((), ("glossary",), ("glossary", "decompose", "feedback"), ("learned",)):
+        hits, trace = find(folder, question, 5, rerank=rerank, expand=names)
+        assert len(hits) == 5
+        found[names] = trace.added
+    assert found[()] == found[("learned",)] == ()
+    assert any("purchases of property" in text for text in found[("glossary",)])
+    assert len(found[("glossary", "decompose", "feedback")]) > len(found[("glossary",)])
+
+
+def test_a_model_that_rewords(folder: Path) -> None:
+    hits, _ = find(folder, "capital expenditure of Acme in 2021", 3, expand=("hyde", "multi_query"), expander="echo")
+    assert hits
+    with pytest.raises(RecipeError, match="retrieval.expand: found 'glosary'.*Did you mean 'glossary'"):
+        find(folder, "capex", 3, expand=("glosary",))
