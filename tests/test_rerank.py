@@ -234,3 +234,20 @@ def test_a_model_that_rewords(folder: Path) -> None:
     assert hits
     with pytest.raises(RecipeError, match="retrieval.expand: found 'glosary'.*Did you mean 'glossary'"):
         find(folder, "capex", 3, expand=("glosary",))
+
+
+def test_the_rows_of_a_ratio_are_shown_together(tmp_path: Path) -> None:
+    rows = [f"Other asset number {number} in a long list of things {number}00 {number}50" for number in range(1, 40)]
+    sheet = ["Consolidated Balance Sheets", "December 31, (in millions) 2021 2020", "Cash and cash equivalents 410 390",
+             "Total current assets 900 850", *rows, "Total assets 5,000 4,800", "Total current liabilities 600 500",
+             "Total liabilities 3,000 2,900", "Retained earnings 1,000 900", "Accounts payable 200 190"]
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "ACME_2021_10K.md").write_text("\f".join([PROSE, "\n".join(sheet), "Our current ratio is sound."]))
+    recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"}})
+    build_index(recipe, tmp_path / "index")
+    hits, _ = find(tmp_path / "index", "What was Acme's current ratio in FY2021? Use the balance sheet.", 3)
+    shown = "\n".join(hit.chunk.text for hit in hits[:2])
+    assert {hit.chunk.page for hit in hits[:2]} == {2}
+    assert "Total current assets" in shown
+    assert "Total current liabilities" in shown
+    assert len({hit.chunk.id for hit in hits}) == len(hits)
