@@ -242,7 +242,8 @@ def test_the_rows_of_a_ratio_are_shown_together(tmp_path: Path) -> None:
              "Total current assets 900 850", *rows, "Total assets 5,000 4,800", "Total current liabilities 600 500",
              "Total liabilities 3,000 2,900", "Retained earnings 1,000 900", "Accounts payable 200 190"]
     (tmp_path / "documents").mkdir()
-    (tmp_path / "documents" / "ACME_2021_10K.md").write_text("\f".join([PROSE, "\n".join(sheet), "Our current ratio is sound."]))
+    pages = [PROSE, "\n".join(sheet), "Our current ratio is sound."]
+    (tmp_path / "documents" / "ACME_2021_10K.md").write_text("\f".join(pages))
     recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"}})
     build_index(recipe, tmp_path / "index")
     hits, _ = find(tmp_path / "index", "What was Acme's current ratio in FY2021? Use the balance sheet.", 3)

@@ -86,15 +86,15 @@ class Ranker(Record):
             span = slice(int(starts[page]), int(ends[page]))
             order = np.lexsort((found.rows[span], -np.round(own[span], 6)))
             ranked.append((float(scores[page]), found.rows[span][order].tolist()))
-        found = [(rows[0], score) for score, rows in ranked]
+        hits = [(rows[0], score) for score, rows in ranked]
         if ranked and asked.terms:  # a ratio's other row may stand in another chunk of the first page
             score, rows = ranked[0]
             beside = _covering(signals.terms[np.ix_(np.array(rows), np.array(asked.terms))])
-            found[1:1] = [(rows[place], score) for place in beside]
+            hits[1:1] = [(rows[place], score) for place in beside]
             ranked[0] = score, [row for place, row in enumerate(rows) if place not in beside]
-        places = range(1, max((len(rows) for _, rows in ranked), default=0) if len(found) < k else 1)
-        found += [(rows[place], score - place * _BELOW) for place in places for score, rows in ranked if place < len(rows)]
-        return found[:k]
+        places = range(1, max((len(rows) for _, rows in ranked), default=0) if len(hits) < k else 1)
+        hits += [(rows[place], score - place * _BELOW) for place in places for score, rows in ranked if place < len(rows)]
+        return hits[:k]
 
 
 def page_features(
