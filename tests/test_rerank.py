@@ -252,3 +252,18 @@ def test_the_rows_of_a_ratio_are_shown_together(tmp_path: Path) -> None:
     assert "Total current assets" in shown
     assert "Total current liabilities" in shown
     assert len({hit.chunk.id for hit in hits}) == len(hits)
+
+
+def test_an_answer_says_that_the_search_fell_back(folder: Path) -> None:
+    from ragtune.answering.answerer import Answerer
+    from ragtune.models.language import open_generator
+    from ragtune.recipe.schema import Generator
+
+    recipe = Recipe.model_validate({"generator": {"model": "extractive"}})
+    answerer = Answerer(open_generator(Generator(model="extractive")), open_searcher(folder, Retrieval()), recipe)
+    told = answerer.answer("What was Acme's capital expenditure in FY2035?")
+    assert any("2035" in problem and problem.startswith("search: ") for problem in told.problems)
+    right = answerer.answer("What was Acme's capital expenditure in FY2021?")
+    assert not any(problem.startswith("search: ") for problem in right.problems)
+    assert "157" in right.text
+    assert [citation.page for citation in right.citations] == [3]
