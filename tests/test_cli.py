@@ -316,3 +316,17 @@ def test_recipe_commands(place, capsys):
     assert run(capsys, "recipe", "check", "mine.yaml")[1].endswith("mine.yaml: fine\n")
     shown = json.loads(run(capsys, "recipe", "show", "mine.yaml", "--json", "--set", "retrieval.k=7")[1])
     assert shown["retrieval"]["k"] == 7
+
+
+def test_search_without_a_recipe_takes_the_only_index(indexed, capsys):
+    file = question_file(indexed / "q.jsonl", {"id": "a", "text": "Who makes clocks?"})
+    code, out, _ = run(capsys, "search", "--questions", file, "--k", "20", "--json")
+    assert code == 0
+    assert json.loads(out)["hits"][0]["document"] == "ZENITH_2020_10K"
+    index = next(indexed.glob("work/*/index"))
+    again = run(capsys, "search", "--questions", file, "--k", "20", "--json", "--index", str(index))
+    assert again[1] == out
+    shutil.copytree(index.parent, index.parent.with_name("other"))
+    code, _, err = run(capsys, "search", "clocks", "--json")
+    assert code == 2
+    assert "found 2 indexes" in err

@@ -96,7 +96,7 @@ def test_figures_that_give_an_answer_away() -> None:
 def test_ranks_are_those_of_the_search(index: Index, method: str) -> None:
     questions = [ask(), ask("Bolt's cost of sales?", 2, "BOLT_2021_10K"), ask("Cork inventories", 5, "CORK_2021_10K"),
                  ask("zzzz", 4, "CORK_2021_10K")]
-    trial, retrieval = Trial(index, questions), Retrieval(method=method, route=False, rerank="none")
+    trial, retrieval = Trial(index, questions), Retrieval(method=method, route=False, rerank="none", expand=())
     ranks = trial.rank(index.embedder.embed_questions([q.text for q in questions]), retrieval)
     searcher = IndexSearcher(index, retrieval)
     for number, question in enumerate(questions):

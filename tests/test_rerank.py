@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ragtune.documents.pack import open_pack
-from ragtune.errors import RunError
+from ragtune.errors import RecipeError, RunError
 from ragtune.recipe.schema import Recipe, Retrieval
 from ragtune.retrieval import rerank
 from ragtune.retrieval.asked import read_asked
@@ -81,8 +81,8 @@ def test_the_statement_comes_before_prose_that_uses_the_questions_words(folder: 
     hits, trace = find(folder, "What was the capital expenditure of Acme in FY2021? Use the cash flow statement.")
     assert (hits[0].chunk.document, "Purchases of property" in hits[0].chunk.text) == ("ACME_2021_10K", True)
     assert "ACME" in trace.where.upper()
-    assert "purchases of property, plant and equipment" in trace.added
-    plain, _ = find(folder, "What was the capital expenditure of Acme in FY2021?", rerank="none", route=False)
+    assert "purchases of property, plant and equipment" in trace.added[0]
+    plain, _ = find(folder, "What was the capital expenditure of Acme in FY2021?", rerank="none", route=False, expand=())
     assert "Purchases of property" not in plain[0].chunk.text
 
 
@@ -214,3 +214,56 @@ def test_a_cross_encoder_that_is_not_there_is_named(folder: Path) -> None:
 
     with pytest.raises(ModelError, match="no/such"):
         open_searcher(folder, Retrieval(rerank="/no/such")).search("capital", 3)
+
+
+@pytest.mark.parametrize("rerank", ["ranker", "none"])
+def test_ways_to_ask_are_searched_and_said(folder: Path, rerank: str) -> None:
+    question = "What was capex in 2021, and what was depreciation and amortization in 2020?"
+    found = {}
+    for names in ((), ("glossary",), ("glossary", "decompose", "feedback"), ("learned",)):
+        hits, trace = find(folder, question, 5, rerank=rerank, expand=names)
+        assert len(hits) == 5
+        found[names] = trace.added
+    assert found[()] == found[("learned",)] == ()
+    assert any("purchases of property" in text for text in found[("glossary",)])
+    assert len(found[("glossary", "decompose", "feedback")]) > len(found[("glossary",)])
+
+
+def test_a_model_that_rewords(folder: Path) -> None:
+    hits, _ = find(folder, "capital expenditure of Acme in 2021", 3, expand=("hyde", "multi_query"), expander="echo")
+    assert hits
+    with pytest.raises(RecipeError, match="retrieval.expand: found 'glosary'.*Did you mean 'glossary'"):
+        find(folder, "capex", 3, expand=("glosary",))
+
+
+def test_the_rows_of_a_ratio_are_shown_together(tmp_path: Path) -> None:
+    rows = [f"Other asset number {number} in a long list of things {number}00 {number}50" for number in range(1, 40)]
+    sheet = ["Consolidated Balance Sheets", "December 31, (in millions) 2021 2020", "Cash and cash equivalents 410 390",
+             "Total current assets 900 850", *rows, "Total assets 5,000 4,800", "Total current liabilities 600 500",
+             "Total liabilities 3,000 2,900", "Retained earnings 1,000 900", "Accounts payable 200 190"]
+    (tmp_path / "documents").mkdir()
+    pages = [PROSE, "\n".join(sheet), "Our current ratio is sound."]
+    (tmp_path / "documents" / "ACME_2021_10K.md").write_text("\f".join(pages))
+    recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"}})
+    build_index(recipe, tmp_path / "index")
+    hits, _ = find(tmp_path / "index", "What was Acme's current ratio in FY2021? Use the balance sheet.", 3)
+    shown = "\n".join(hit.chunk.text for hit in hits[:2])
+    assert {hit.chunk.page for hit in hits[:2]} == {2}
+    assert "Total current assets" in shown
+    assert "Total current liabilities" in shown
+    assert len({hit.chunk.id for hit in hits}) == len(hits)
+
+
+def test_an_answer_says_that_the_search_fell_back(folder: Path) -> None:
+    from ragtune.answering.answerer import Answerer
+    from ragtune.models.language import open_generator
+    from ragtune.recipe.schema import Generator
+
+    recipe = Recipe.model_validate({"generator": {"model": "extractive"}})
+    answerer = Answerer(open_generator(Generator(model="extractive")), open_searcher(folder, Retrieval()), recipe)
+    told = answerer.answer("What was Acme's capital expenditure in FY2035?")
+    assert any("2035" in problem and problem.startswith("search: ") for problem in told.problems)
+    right = answerer.answer("What was Acme's capital expenditure in FY2021?")
+    assert not any(problem.startswith("search: ") for problem in right.problems)
+    assert "157" in right.text
+    assert [citation.page for citation in right.citations] == [3]

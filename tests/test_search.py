@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def searcher(folder: Path, **retrieval: object) -> IndexSearcher:
-    """Open the folder for search by the searchers alone; router and ranker have tests of their own."""
-    return open_searcher(folder, Retrieval.model_validate({"route": False, "rerank": "none", **retrieval}))
+    """Open the folder for search by the searchers alone; router, expansion and ranker have their own tests."""
+    return open_searcher(folder, Retrieval.model_validate({"route": False, "rerank": "none", "expand": (), **retrieval}))
 
 
 @pytest.mark.parametrize("method", list(SEARCHERS))

@@ -15,7 +15,7 @@ from ragtune.answering.verdict import set_verdict_right
 from ragtune.documents.pack import use_pack
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Answer, Citation, Hit, Passage
+from ragtune.records import Answer, Citation, Hit, Passage, Trace
 from ragtune.seams import Generator, Progress, Searcher
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -32,6 +32,15 @@ def check_question(question: str) -> str:
             f"the question has {len(text)} characters, {MAX_QUESTION_CHARACTERS} are allowed. Ask it in fewer words."
         )
     return text
+
+
+def search_traced(searcher: Searcher, question: str, k: int, where: str | None) -> tuple[list[Hit], Trace]:
+    """Return the hits and, from a searcher that tells it, how they were found."""
+    trace_many = getattr(searcher, "trace_many", None)
+    if trace_many is None:
+        return searcher.search(question, k, where), Trace()
+    found: list[tuple[list[Hit], Trace]] = trace_many([question], k, where)
+    return found[0]
 
 
 class Answerer:
@@ -51,9 +60,12 @@ class Answerer:
         if self.searcher is None:
             raise QuestionError("there is no index to search. Do: ragtune index --recipe FILE")
         begun = time.perf_counter()
-        hits = self.searcher.search(text, k or self.recipe.retrieval.k, where)
+        hits, trace = search_traced(self.searcher, text, k or self.recipe.retrieval.k, where)
         found = time.perf_counter()
         answer = self.answer_prompts([(text, hits)])[0]
+        if trace.is_fallback:
+            problems = (*(f"search: {reason}" for reason in trace.reasons), *answer.problems)
+            answer = dataclasses.replace(answer, problems=problems)
         timings = {"search": round(found - begun, 4), "generate": round(time.perf_counter() - found, 4)}
         logger.info("answered %r: refusal=%s citations=%d %s", text, answer.is_refusal, len(answer.citations), timings)
         return dataclasses.replace(answer, timings_s=timings)

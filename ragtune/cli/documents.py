@@ -13,6 +13,7 @@ from ragtune.cli.terminal import folder_option, out_option, print_facts, print_j
 from ragtune.records import Hit, Question, Trace
 
 if TYPE_CHECKING:
+    from ragtune.recipe.schema import Recipe
     from ragtune.retrieval.build import IndexSummary
     from ragtune.retrieval.index import Index
     from ragtune.retrieval.search import IndexSearcher
@@ -147,22 +148,23 @@ def _open_named(recipe_name: str | None, settings: tuple[str, ...], index_path: 
 @click.argument("question", required=False)
 @click.option("--questions", "questions_path", type=click.Path(path_type=Path), metavar="FILE",
               help="Search for each question of a JSONL file; --json prints one line a question.")
-@recipe_options()
+@recipe_options(is_required=False)
 @click.option("--k", type=click.IntRange(1, 1000), help="How many hits. [the recipe's]")
 @click.option("--where", metavar="FILTER", help="Filter, for example: company = '3M' and fiscal_year in (2017, 2018)")
 @folder_option("index")
 def search(
-    question: str | None, questions_path: Path | None, recipe_name: str, settings: tuple[str, ...], as_json: bool,
+    question: str | None, questions_path: Path | None, recipe_name: str | None, settings: tuple[str, ...], as_json: bool,
     k: int | None, where: str | None, index_path: str | None,
 ) -> None:
     """Find the chunks for QUESTION, or for each of --questions, as the prompt would get them.
 
-    Of a question file only ids and texts are read, so rows without answers will do.
+    Of a question file only ids and texts are read, so rows without answers will do. Without --recipe the settings are those
+    of the shipped recipe 'filings', and the index is that of --index or the only one under work/.
     """
     if (question is None) == (questions_path is None):
         found = "found neither" if question is None else "found both"
         raise click.UsageError(f"give a QUESTION or a file with --questions, one of the two: {found}.")
-    recipe = read_recipe(recipe_name, settings)
+    recipe = read_recipe(recipe_name or "filings", settings)
     from ragtune.answering.answerer import check_question
     from ragtune.datasets.questions import read_asked
     from ragtune.recipe.places import index_folder
@@ -171,7 +173,8 @@ def search(
     asked = read_asked(questions_path) if questions_path else [Question("", question or "")]
     texts = [check_question(one.text) for one in asked]
     with progress() as report:
-        searcher = open_searcher(Path(index_path) if index_path else index_folder(recipe), recipe.retrieval)
+        folder = index_folder(recipe) if recipe_name else find_index(recipe)
+        searcher = open_searcher(Path(index_path) if index_path else folder, recipe.retrieval)
         found_many = find_many(searcher, texts, k or recipe.retrieval.k, where, report if questions_path else None)
         for one, (trace, hits) in zip(asked, found_many):
             if questions_path is None:
@@ -183,6 +186,21 @@ def search(
             else:
                 click.secho(f"{one.id}: {one.text}", bold=True)
                 print_places(hits, trace)
+
+
+def find_index(recipe: Recipe) -> Path:
+    """Return the only index folder under the recipe's ``work``, its own where there is none or it names one.
+
+    Raises UsageError where there are several.
+    """
+    from ragtune.recipe.places import index_folder
+
+    found = sorted(path.parent for path in Path(recipe.work).glob("*/index/manifest.json"))
+    if recipe.index.folder or not found:
+        return index_folder(recipe)
+    if len(found) > 1:
+        raise click.UsageError(f"found {len(found)} indexes: {', '.join(map(str, found))}. Name one: --index FOLDER.")
+    return found[0]
 
 
 def find_many(

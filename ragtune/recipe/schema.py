@@ -59,6 +59,12 @@ class Retrieval(Section):
     dense_weight: float = Field(1.0, ge=0, description="Weight of the dense ranks in the fusion.")
     lexical_weight: float = Field(1.0, ge=0, description="Weight of the lexical (BM25) ranks in the fusion.")
     route: bool = Field(True, description="Search the documents that company, year and form in the question point to.")
+    expand: tuple[str, ...] = Field(
+        ("glossary",), description="Names in the table EXPANDERS: glossary, learned, multi_query, hyde, decompose, feedback."
+    )
+    expander: str | None = Field(
+        None, description="Model that rewords questions for multi_query, hyde, decompose: as generator.model names it."
+    )
     rerank: str = Field(
         "ranker", description="'ranker' (offline, over both searchers), 'none', or a cross-encoder's folder or name."
     )

@@ -65,7 +65,8 @@ class Ranker(Record):
 
     def rank(self, signals: Signals, asked: Asked, found: Candidates, priors: np.ndarray, k: int) -> Found:
         """Return k chunk rows with scores, best first: the best chunk of each page in the order of pages, then, where there
-        are fewer pages, the second of each, and so on.
+        are fewer pages, the second of each, and so on. The chunks of the first page that hold line items asked for which its
+        best one lacks come right behind it.
 
         ``priors`` holds a weight in [0, 1] for each document position. Equal scores are ordered by place.
         """
@@ -85,8 +86,15 @@ class Ranker(Record):
             span = slice(int(starts[page]), int(ends[page]))
             order = np.lexsort((found.rows[span], -np.round(own[span], 6)))
             ranked.append((float(scores[page]), found.rows[span][order].tolist()))
-        places = range(max((len(rows) for _, rows in ranked), default=0) if len(ranked) < k else 1)
-        return [(rows[place], score - place * _BELOW) for place in places for score, rows in ranked if place < len(rows)][:k]
+        hits = [(rows[0], score) for score, rows in ranked]
+        if ranked and asked.terms:  # a ratio's other row may stand in another chunk of the first page
+            score, rows = ranked[0]
+            beside = _covering(signals.terms[np.ix_(np.array(rows), np.array(asked.terms))])
+            hits[1:1] = [(rows[place], score) for place in beside]
+            ranked[0] = score, [row for place, row in enumerate(rows) if place not in beside]
+        places = range(1, max((len(rows) for _, rows in ranked), default=0) if len(hits) < k else 1)
+        hits += [(rows[place], score - place * _BELOW) for place in places for score, rows in ranked if place < len(rows)]
+        return hits[:k]
 
 
 def page_features(
@@ -125,6 +133,16 @@ def page_features(
         np.log(np.maximum(priors[signals.document[pages]], 1e-3)),
     ], axis=1).astype(np.float64)
     return pages, features, chunks
+
+
+def _covering(holds: np.ndarray) -> list[int]:
+    """Return the places of the rows after the first that hold what those taken before them lack, shape (rows, terms)."""
+    covered, taken = holds[0], []
+    for place in range(1, len(holds)):
+        if (holds[place] & ~covered).any():
+            covered = covered | holds[place]
+            taken.append(place)
+    return taken
 
 
 def _second(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

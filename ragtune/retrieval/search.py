@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragtune.errors import QuestionError, RecipeError, nearest
+from ragtune.models.language import open_generator
+from ragtune.recipe import schema
 from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Hit, Trace
 from ragtune.retrieval.adapter import Adapter, adapter_for
@@ -16,13 +18,15 @@ from ragtune.retrieval.asked import Asked, read_asked
 from ragtune.retrieval.conditions import Node, join, render_filter
 from ragtune.retrieval.cross import CrossEncoderReranker
 from ragtune.retrieval.dense import Found, search_dense
+from ragtune.retrieval.expand import Tools, Variant, check_expanders, expand, find_variants, plain
 from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.fuse import fuse_ranks
 from ragtune.retrieval.index import Index, open_index
+from ragtune.retrieval.learned import Glossary, load_learned
 from ragtune.retrieval.lexical import score_lexical, search_lexical
 from ragtune.retrieval.rerank import Candidates, Ranker, ranker_for
 from ragtune.retrieval.route import Router
-from ragtune.seams import Embedder
+from ragtune.seams import Embedder, Generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +78,7 @@ class IndexSearcher:
                               f"{nearest(retrieval.method, SEARCHERS)}")
         if retrieval.method == "fused" and not retrieval.dense_weight and not retrieval.lexical_weight:
             raise RecipeError("retrieval: both dense_weight and lexical_weight are 0, so nothing would be found. Raise one.")
+        check_expanders(retrieval.expand)
         self.index = index
         self.retrieval = retrieval
         self.own_keep = index.rows_kept(parse_filter(retrieval.where)) if retrieval.where else None
@@ -100,6 +105,16 @@ class IndexSearcher:
     def cross(self) -> CrossEncoderReranker | None:
         """Scores pairs of question and chunk, where the recipe names a cross-encoder."""
         return None if self.retrieval.rerank in OWN_RERANKERS else CrossEncoderReranker(self.retrieval.rerank)
+
+    @cached_property
+    def learned(self) -> Glossary | None:
+        """The glossary learned from the documents, where the recipe uses it and there is one."""
+        return load_learned(self.index) if "learned" in self.retrieval.expand else None
+
+    @cached_property
+    def expander(self) -> Generator | None:
+        """The model that rewords questions."""
+        return open_generator(schema.Generator(model=self.retrieval.expander)) if self.retrieval.expander else None
 
     def search(self, question: str, k: int, where: str | None = None) -> list[Hit]:
         """Return at most k hits, best first, that pass the caller's filter and the recipe's.
@@ -161,19 +176,53 @@ class IndexSearcher:
             priors, keep, trace = self.route(question, keep, filters)
         if self.retrieval.rerank != "ranker":
             many = k if self.retrieval.rerank == "none" else max(k, self.retrieval.candidates)
-            found = SEARCHERS[self.retrieval.method](self.index, [question], vector, many, keep, self.retrieval)[0]
+            _, variants = self.ask(question, keep)
+            if len(variants) > 1:
+                weights = [weight if self.retrieval.method in ("fused", name) else 0.0 for name, weight in (
+                    ("dense", self.retrieval.dense_weight), ("lexical", self.retrieval.lexical_weight))]
+                found = find_variants(self.index, variants, many, keep, self.retrieval.candidates, *weights)
+            else:
+                found = SEARCHERS[self.retrieval.method](self.index, [question], vector, many, keep, self.retrieval)[0]
+            trace = dataclasses.replace(trace, added=_added(question, variants))
             return found if self.cross is None else self._cross(question, found, k), trace
-        asked, candidates = self.gather(question, vector, k, keep)
-        trace = dataclasses.replace(trace, added=asked.added)
+        asked, variants = self.ask(question, keep)
+        candidates = self.gather(variants, vector, k, keep)
+        trace = dataclasses.replace(trace, added=_added(question, variants))
         return self.ranker.rank(self.index.signals, asked, candidates, priors, k), trace
 
-    def gather(self, question: str, vector: np.ndarray, k: int, keep: np.ndarray | None) -> tuple[Asked, Candidates]:
-        """Return what a question asks for and what the ranker orders for it, among the rows ``keep`` marks (None: all).
-
-        ``vector`` is the question's, shape (1, dimension).
-        """
+    def ask(self, question: str, keep: np.ndarray | None) -> tuple[Asked, list[Variant]]:
+        """Return what a question asks for, and the question with the other ways to ask it that the recipe names."""
         asked = read_asked(question, self.index.pack)
-        return asked, self._score(question, vector, self._candidates(question, vector, k, keep, asked), asked)
+        if not self.retrieval.expand:
+            return asked, [plain(question)]
+        tools = Tools(self.index, keep, lambda _: asked.added, self.learned.expand if self.learned else None, self.expander)
+        return asked, expand(question, self.retrieval.expand, tools)
+
+    def gather(self, variants: Sequence[Variant], vector: np.ndarray, k: int, keep: np.ndarray | None) -> Candidates:
+        """Return what the ranker orders for a question among the rows ``keep`` marks (None: all): each row's scores for the
+        question, and the best for another way to ask it.
+
+        ``variants`` begin with the question itself, whose vector is given, shape (1, dimension).
+        """
+        import numpy as np
+
+        rows = self._candidates(variants, vector, k, keep)
+        lexical = score_lexical(self.index.lexical, str(variants[0].lexical), rows)
+        expanded = lexical
+        for variant in variants[1:]:
+            if variant.lexical:
+                expanded = np.maximum(expanded, score_lexical(self.index.lexical, variant.lexical, rows))
+        dense = self.index.dense.score_rows(rows, vector[0])
+        for other in self._vectors(variants[1:]):
+            dense = np.maximum(dense, self.index.dense.score_rows(rows, other))
+        return Candidates(rows, dense, lexical, expanded)
+
+    def _vectors(self, variants: Sequence[Variant]) -> list[np.ndarray]:
+        """Return the vectors of variants that go to the vectors for their own sake, not for words that BM25 lacks."""
+        own = [variant for variant in variants if variant.dense != variant.lexical]
+        ready = [variant.vector for variant in own if variant.vector is not None]
+        texts = [variant.dense for variant in own if variant.dense and variant.vector is None]
+        return [*ready, *(self._embed(texts) if texts else ())]
 
     def route(
         self, question: str, keep: np.ndarray | None = None, filters: str = ""
@@ -201,7 +250,7 @@ class IndexSearcher:
         return priors, both, Trace(_both(parts), route.reasons, route.is_fallback)
 
     def _candidates(
-        self, question: str, vector: np.ndarray, k: int, keep: np.ndarray | None, asked: Asked
+        self, variants: Sequence[Variant], vector: np.ndarray, k: int, keep: np.ndarray | None
     ) -> np.ndarray:
         """Return the rows to rank, rising: all that are kept where they are few, else the pages of what is found."""
         import numpy as np
@@ -210,21 +259,14 @@ class IndexSearcher:
         if count <= FEW:
             return np.arange(count) if keep is None else np.flatnonzero(keep)
         many = max(4 * k, self.retrieval.candidates)
-        wordings = [question, f"{question} {' '.join(asked.added)}"] if asked.added else [question]
-        found = search_dense(self.index.dense, vector, many, keep)
-        found += search_lexical(self.index.lexical, wordings, many, keep)
+        vectors = np.stack([vector[0], *self._vectors(variants[1:])])
+        found = search_dense(self.index.dense, vectors, many, keep)
+        found += search_lexical(self.index.lexical, [each.lexical for each in variants if each.lexical], many, keep)
         signals = self.index.signals
         pages = np.unique(signals.page_of[[row for rows in found for row, _ in rows]])
         counts = signals.first[pages + 1] - signals.first[pages]
         rows = np.arange(counts.sum()) + np.repeat(signals.first[pages] - np.cumsum(counts) + counts, counts)
         return rows if keep is None else rows[keep[rows]]
-
-    def _score(self, question: str, vector: np.ndarray, rows: np.ndarray, asked: Asked) -> Candidates:
-        """Return what both searchers say of these rows."""
-        lexical = score_lexical(self.index.lexical, question, rows)
-        added = " ".join(asked.added)
-        expanded = lexical + score_lexical(self.index.lexical, added, rows) if added else lexical
-        return Candidates(rows, self.index.dense.score_rows(rows, vector[0]), lexical, expanded)
 
     def _cross(self, question: str, found: Found, k: int) -> Found:
         """Return the k rows that the cross-encoder scores highest."""
@@ -243,6 +285,12 @@ class IndexSearcher:
 def _both(nodes: list[Node]) -> str:
     """Return the text of the filter that all of these make together, '' for none."""
     return render_filter(join(nodes, is_any=False)) if nodes else ""
+
+
+def _added(question: str, variants: Sequence[Variant]) -> tuple[str, ...]:
+    """Return what the variants say beside the question."""
+    texts = [str(variant.lexical or variant.dense or "") for variant in variants[1:] if variant.vector is None]
+    return tuple(dict.fromkeys(filter(None, (text.removeprefix(question).strip() for text in texts))))
 
 
 def open_searcher(folder: Path, retrieval: Retrieval, embedder: Embedder | None = None) -> IndexSearcher:

@@ -82,7 +82,8 @@ def _judge(material: Material, searcher: IndexSearcher, scope: str, vectors: np.
         priors, routed = np.ones(len(trial.index.store.documents)), keep
         if scope == "shared" and searcher.retrieval.route:
             priors, routed, _ = searcher.route(question.text)
-        asked, candidates = searcher.gather(question.text, vectors[number : number + 1], trial.depth, routed)
+        asked, variants = searcher.ask(question.text, routed)
+        candidates = searcher.gather(variants, vectors[number : number + 1], trial.depth, routed)
         pages, features, _ = page_features(signals, asked, candidates, priors)
         places = [(int(signals.document[page]), int(signals.number[page])) for page in pages]
         also = {int(page) for page in str(question.metadata.get("also") or "").split("|") if page.isdigit()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ragtune.documents.chunk import CHUNKERS
 from ragtune.documents.pack import open_pack
 from ragtune.errors import QuestionError, RecipeError, nearest
 from ragtune.recipe.schema import Recipe
+from ragtune.retrieval.expand import EXPANDERS
 from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.search import OWN_RERANKERS, SEARCHERS
 from ragtune.training.methods import METHODS
@@ -15,15 +17,14 @@ from ragtune.training.methods import METHODS
 
 def check_references(recipe: Recipe) -> list[str]:
     """Return notes on what a later stage will miss. Raises RecipeError that names every unknown name and broken filter."""
-    faults = [
-        f"{field}: found '{found}'. Allowed: {', '.join(table)}.{nearest(found, table)}"
-        for field, found, table in (
-            ("index.chunker", recipe.index.chunker, CHUNKERS),
-            ("retrieval.method", recipe.retrieval.method, SEARCHERS),
-            ("training.method", recipe.training.method, METHODS),
-        )
-        if found not in table
+    named: list[tuple[str, str, Iterable[str]]] = [
+        ("index.chunker", recipe.index.chunker, CHUNKERS),
+        ("retrieval.method", recipe.retrieval.method, SEARCHERS),
+        *(("retrieval.expand", name, EXPANDERS) for name in recipe.retrieval.expand),
+        ("training.method", recipe.training.method, METHODS),
     ]
+    faults = [f"{field}: found '{found}'. Allowed: {', '.join(table)}.{nearest(found, table)}"
+              for field, found, table in named if found not in table]
     rerank = recipe.retrieval.rerank
     hint = "" if rerank in OWN_RERANKERS or Path(rerank).exists() else nearest(rerank, OWN_RERANKERS)
     if hint:
