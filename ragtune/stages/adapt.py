@@ -108,7 +108,8 @@ def rank_as_searched(material: Material, vectors: np.ndarray) -> Ranks:
     retrieval = material.recipe.retrieval
     if retrieval.rerank != "ranker":
         return material.trial.rank(vectors, retrieval)
-    plain = retrieval.model_copy(update={"adapter": None, "where": None})
+    offline = tuple(name for name in retrieval.expand if name in ("glossary", "learned"))  # the others ask a model each time
+    plain = retrieval.model_copy(update={"adapter": None, "where": None, "expand": offline})
     return rank_pages(material, IndexSearcher(material.index, plain), vectors)
 
 
