@@ -13,14 +13,16 @@ from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.datasets.questions import save_questions
 from ragtune.datasets.split import draw_folds, join_questions
+from ragtune.documents.pack import current_pack
 from ragtune.errors import QuestionError, RecipeError
-from ragtune.recipe.places import adapted_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Evidence, Question
 from ragtune.retrieval.adapter import adapter_for, find_version, open_adapter
+from ragtune.retrieval.gate import Verdict
 from ragtune.retrieval.index import build_index, open_index
+from ragtune.retrieval.rerank import open_ranker
 from ragtune.stages.adapt import FITTERS, run_adapt
-from ragtune.stages.material import gather_material
+from ragtune.stages.material import Fitted, gather_material
 
 torch.set_num_threads(1)
 COMPANIES = ("Acme", "Bolt", "Cork", "Dent", "Ember", "Flint")
@@ -57,7 +59,7 @@ def home(tmp_path: Path) -> Path:
 def make_recipe(home: Path, dataset: Any = None, **adapting: Any) -> Recipe:
     return Recipe.model_validate({
         "name": "t", "work": str(home / "work"), "documents": {"folder": str(home / "docs"), "workers": 1},
-        "index": {"embedder": "hash", "context_line": False}, "retrieval": {"method": "dense"},
+        "index": {"embedder": "hash", "context_line": False}, "retrieval": {"method": "dense", "rerank": "none"},
         "dataset": {"questions": str(home / "questions.jsonl"), "split_by": "company", **(dataset or {})},
         "adapting": {"k": 1, "lr": 0.01, "pull": 0.0, "epochs": 20, "folds": 3, **adapting},
     })
@@ -73,7 +75,7 @@ def test_what_raises_recall_is_written_as_a_version_and_used(home: Path) -> None
     assert right.after > right.before + 0.3
     assert (right.n, right.p < 0.001) == (144, True)
     assert part.facts["by_group"]["Acme"]["n"] == 24
-    root = adapted_folder(recipe, "adapter")
+    root = home / "work/t/adapter"
     assert Path(part.folder) == root / "v1" == find_version(root)
     assert {"asking the index by words", "mining negatives", "measuring linear", "fitting the adapter"} <= set(told)
 
@@ -98,7 +100,7 @@ def test_versions_are_kept_and_out_takes_another_place(home: Path) -> None:
     assert [Path(s.parts[0].folder).name for s in (first, second)] == ["v1", "v2"]
     assert find_version(home / "out/adapter") == home / "out/adapter/v2"
     assert set(first.parts[0].facts["tried"]) == {"linear", "residual"}
-    assert not adapted_folder(recipe, "adapter").exists()
+    assert not (home / "work/t/adapter").exists()
     weights = [open_adapter(home / "out/adapter" / name, "hash:256").weights for name in ("v1", "v2")]
     assert all(weights[0][name].tobytes() == weights[1][name].tobytes() for name in weights[0])
 
@@ -140,6 +142,23 @@ def test_fused_search_is_judged_as_such_and_weights_are_tried(home: Path) -> Non
     assert weights["0.0"] == dense
 
 
+def test_a_ranked_search_is_judged_with_its_ranker(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By vectors alone the adapter would pass; a ranker that looks at words only sees nothing of it."""
+    root = home / "ranker"
+    root.mkdir()
+    (root / "ranker.json").write_text(json.dumps({"weights": {"lexical": 1.0}, "fitted_on": {}}))
+    recipe = make_recipe(home)
+    ranked = {"rerank": "ranker", "ranker": str(root), "method": "lexical"}
+    part = run_adapt(recipe.model_copy(update={"retrieval": recipe.retrieval.model_copy(update=ranked)})).parts[0]
+    assert not part.is_accepted
+    assert all((row.gained, row.lost) == (0, 0) for row in part.recall)
+    (root / "ranker.json").write_text(json.dumps({"weights": {"dense": 1.0}, "fitted_on": {}}))
+    open_ranker.cache_clear()
+    part = run_adapt(recipe.model_copy(update={"retrieval": recipe.retrieval.model_copy(update=ranked)})).parts[0]
+    assert part.is_accepted
+    assert "lexical_weights" not in part.facts
+
+
 @pytest.mark.parametrize(
     ("what", "changes", "error", "says"),
     [
@@ -157,6 +176,15 @@ def test_what_cannot_be_fitted(home: Path, what: str, changes: dict[str, Any], e
     with pytest.raises(error, match=says):
         run_adapt(Recipe.model_validate(values), what)
     assert not (home / "work/t/adapter").exists()
+
+
+def test_fitting_is_done_in_the_pack_of_the_index(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_index(make_recipe(home).model_copy(update={"pack": "plain"}), home / "plain/index")
+    seen = []
+    monkeypatch.setitem(FITTERS, "adapter", lambda material, root: seen.append(current_pack().name) or Fitted(
+        "adapter", Verdict(False, "refused", ()), None))
+    run_adapt(make_recipe(home, {"split_by": "document"}), index=home / "plain/index")
+    assert seen == ["plain"]
 
 
 def test_all_takes_every_fitter_in_turn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

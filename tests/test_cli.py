@@ -131,7 +131,10 @@ def test_search_for_a_question_file_says_the_filter(indexed, capsys):
     assert row["filter"] == "fiscal_year = 2020"
     assert {hit["document"] for hit in row["hits"]} == {"ZENITH_2020_10K"}
     both = json.loads(run(capsys, *options, "--json", "--set", "retrieval.where=company = 'Acme'")[1])
-    assert (both["filter"], both["hits"]) == ("(company = 'Acme') and (fiscal_year = 2020)", [])
+    assert (both["filter"], both["hits"]) == ("company = 'Acme' and fiscal_year = 2020", [])
+    mapping = '{"$or": [{"fiscal_year": {"$gt": 2020}}, {"company": "Zenith"}]}'
+    mixed = json.loads(run(capsys, *options[:-1], mapping, "--json", "--set", "retrieval.where=form = '10-K'")[1])
+    assert mixed["filter"] == "form = '10-K' and (fiscal_year > 2020 or company = 'Zenith')"  # can be given to --where
     _, out, _ = run(capsys, *options)
     assert out.startswith("a: net sales\n  where fiscal_year = 2020\n  1. ZENITH_2020_10K, page 1  (score ")
 

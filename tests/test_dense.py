@@ -107,7 +107,7 @@ def test_exact_vectors_for_rebuilds(opened: Dense) -> None:
     assert np.array_equal(opened.reconstruct(17), wanted[17])
     assert np.array_equal(opened.reconstruct_batch([5, 2]), wanted[[5, 2]])
     assert np.array_equal(read_vectors(opened), wanted)
-    assert isinstance(read_vectors(opened), np.memmap)
+    assert not read_vectors(opened).flags.owndata  # mapped, not loaded
 
 
 def test_an_index_written_in_float32_still_opens(tmp_path: Path) -> None:
@@ -202,3 +202,17 @@ def test_damaged_words_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lexical" / "vocab.index.json").write_text("{")
     with pytest.raises(IndexFolderError, match="cannot be read"):
         open_lexical(tmp_path)
+
+
+@given(rows=st.sets(st.integers(0, 299), max_size=300), steps=st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_rows_are_scored_wherever_they_lie(tmp_path_factory: pytest.TempPathFactory, rows: set[int], steps: int) -> None:
+    folder = tmp_path_factory.getbasetemp() / "scored"
+    vectors = clustered(300)
+    if not folder.exists():
+        folder.mkdir()
+        build_dense(vectors, folder)
+    wanted = np.array(sorted({row // steps * steps for row in rows} | set(range(40, 40 + len(rows)))), dtype=np.int64)
+    found = open_dense(folder, 300).score_rows(wanted, vectors[7])
+    assert found.shape == wanted.shape
+    assert np.allclose(found, vectors[wanted] @ vectors[7], atol=1e-6)

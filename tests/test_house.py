@@ -87,3 +87,13 @@ def test_no_path_of_a_machine_in_the_sources():
     for path in FILES:
         assert "/root/" not in path.read_text()
         assert "/home/" not in path.read_text()
+
+
+def test_every_data_file_is_in_the_wheel():
+    wanted = SETTINGS["tool"]["setuptools"]["package-data"]
+    patterns = {ROOT / name.replace(".", "/") / glob for name, globs in wanted.items() for glob in globs}
+    files = [path for path in (ROOT / "ragtune").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+             and path.suffix not in (".py", ".pyc")]
+    assert len(files) > 10
+    left_out = [str(path.relative_to(ROOT)) for path in files if not any(path.match(str(pattern)) for pattern in patterns)]
+    assert left_out == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -28,9 +29,15 @@ from ragtune.documents.statements import parse_columns, parse_unit
 from ragtune.documents.terms import find_terms, name_rows
 from ragtune.errors import RecipeError
 from ragtune.recipe.load import load_recipe
+from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Document, Page
+from ragtune.retrieval import audit
 from ragtune.retrieval.build import build_index, context_line
 from ragtune.retrieval.index import open_index
+from ragtune.retrieval.lexical import tokenise
+from ragtune.retrieval.life import add_files
+from ragtune.retrieval.search import open_searcher
+from ragtune.retrieval.twins import sign_texts
 
 PUMPS = """name: pumps
 description: Pump manuals.
@@ -242,6 +249,28 @@ def test_an_index_keeps_its_pack_and_a_change_cuts_anew(tmp_path: Path, pumps: P
     again = open_index(tmp_path / "index")
     assert again.chunks("px7_2021")[0].heading == ""
     assert again.pack.hash == open_pack(pumps).hash
+
+
+def test_what_is_done_with_an_index_is_done_in_its_pack(tmp_path: Path, pumps: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for number in (7, 8):
+        (docs / f"px{number}_2021.txt").write_text(f"The head of pump {number} is three metres in all, made by Acme.\n")
+    recipe = load_recipe("demo", [f"documents.folder={docs}", "documents.metadata=null", "index.embedder=hash",
+                                  f"pack={pumps}"])
+    build_index(recipe, tmp_path / "index")
+    (docs / "px9_2022.txt").write_text("The head of pump 9 is four metres in all, made by Bolt.\n")
+    add_files(recipe, tmp_path / "index", [docs / "px9_2022.txt"])
+    index = open_index(tmp_path / "index")
+    assert index.document("px9_2022").metadata == {"model": "px9", "year": 2022, "maker": "Bolt"}
+    router = open_searcher(tmp_path / "index", Retrieval()).router
+    assert (router.entity, router.year) == ("company", "year")
+    signs = audit._sign(index, index.store.all_chunks())  # of the texts alone: what stands above them is left out
+    tokens = [tokenise(chunk.text) for chunk in index.store.all_chunks()]
+    vocabulary = index.lexical.vocab_dict
+    numbers = np.array([vocabulary[token] for text in tokens for token in text])
+    ends = np.cumsum([len(text) for text in tokens])
+    assert (signs == sign_texts(numbers, ends - [len(text) for text in tokens], ends)).all()
 
 
 def test_a_copy_has_the_same_hash(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from ragtune.errors import RecipeError
 from ragtune.recipe.load import check_recipe, load_recipe, render_recipe, shelf
 from ragtune.recipe.places import dataset_folder, index_folder
+from ragtune.stages.check import check_references
 
 
 @pytest.mark.parametrize("name", shelf())
@@ -68,3 +69,23 @@ def test_folders_lie_under_work_and_name():
     recipe = check_recipe({"name": "mine", "work": "w", "dataset": {"folder": "elsewhere"}}, "test")
     assert str(index_folder(recipe)) == "w/mine/index"
     assert str(dataset_folder(recipe)) == "elsewhere"
+
+
+def test_check_names_what_is_wrong_and_what_is_not_there():
+    with pytest.raises(RecipeError) as error:
+        check_references(load_recipe("demo", ["retrieval.rerank=rankr", "index.chunker=rowz", "retrieval.where='a = '",
+                                              "dataset.where=b = 1"]))
+    assert [line.strip().split(":")[0] for line in str(error.value).split("\n") if line.startswith("  ")][:3] == [
+        "index.chunker", "retrieval.rerank", "retrieval.where"]
+    assert "Did you mean 'ranker'?" in str(error.value)
+    assert "dataset.where" not in str(error.value)
+    notes = check_references(load_recipe("demo", ["retrieval.rerank=cross-encoder/ms-marco-MiniLM-L6-v2", "pack=plain",
+                                                  "retrieval.adapter=/none", "adapting.questions=/none.jsonl"]))
+    assert check_references(load_recipe("demo", ["retrieval.method=dense"]))[0].startswith("retrieval.method")
+    assert check_references(load_recipe("demo", ["retrieval.method=dense", "retrieval.rerank=none"])) == []
+    assert notes == ["adapting.questions: there is no /none.jsonl yet", "retrieval.adapter: there is no /none yet"]
+
+
+def test_the_questions_to_adapt_by_count_from_the_recipe_file(tmp_path):
+    (tmp_path / "my.yaml").write_text("adapting: {questions: q.jsonl}\n")
+    assert load_recipe(str(tmp_path / "my.yaml")).adapting.questions == str(tmp_path / "q.jsonl")

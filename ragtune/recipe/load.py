@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from ragtune.errors import RecipeError, nearest
 from ragtune.recipe.schema import Recipe
 
-_PATHS = (("documents", "folder"), ("documents", "metadata"), ("dataset", "questions"), ("evaluation", "questions"))
+_PATHS = (("documents", "folder"), ("documents", "metadata"), ("dataset", "questions"), ("evaluation", "questions"),
+          ("adapting", "questions"))
 
 
 def shelf() -> dict[str, Path]:

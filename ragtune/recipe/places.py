@@ -29,8 +29,3 @@ def run_folder(recipe: Recipe) -> Path:
 def evaluation_folder(recipe: Recipe) -> Path:
     """Return the evaluation folder."""
     return _place(recipe, recipe.evaluation.folder, "evaluation")
-
-
-def adapted_folder(recipe: Recipe, what: str) -> Path:
-    """Return the folder beside the index that holds the versions of what was fitted: 'adapter', 'ranker', 'embedder'."""
-    return index_folder(recipe).parent / what

@@ -53,7 +53,7 @@ class Index(Section):
 class Retrieval(Section):
     """How passages are found for a question."""
 
-    method: str = Field("fused", description="A name in the table SEARCHERS: dense, lexical or fused.")
+    method: str = Field("fused", description="Without the ranker: a name in the table SEARCHERS, dense, lexical or fused.")
     k: int = Field(3, ge=1, le=100, description="Passages in a prompt.")
     candidates: int = Field(50, ge=1, le=10000, description="Hits each searcher gives to the fusion.")
     dense_weight: float = Field(1.0, ge=0, description="Weight of the dense ranks in the fusion.")
@@ -65,7 +65,9 @@ class Retrieval(Section):
     expander: str | None = Field(
         None, description="Model that rewords questions for multi_query, hyde, decompose: as generator.model names it."
     )
-    rerank: str = Field("ranker", description="'ranker' (offline), 'none', or a cross-encoder's folder or name.")
+    rerank: str = Field(
+        "ranker", description="'ranker' (offline, over both searchers), 'none', or a cross-encoder's folder or name."
+    )
     ranker: str | None = Field(
         "auto", description="The ranker's weights: 'auto' (the current ones beside the index, else the shipped) or a folder."
     )

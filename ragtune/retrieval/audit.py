@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ragtune.documents.context import context_line
+from ragtune.documents.pack import use_pack
 from ragtune.errors import IndexFolderError
 from ragtune.files import read_manifest
 from ragtune.records import Record
@@ -131,7 +132,8 @@ def _sign(index: Index, chunks: Sequence[Any]) -> np.ndarray:
                           np.concatenate([[0], ends[:-1]]).astype(np.int64), ends)
     ends = np.asarray(lexical.ends)
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64) if len(ends) else ends
-    lines = [len(tokenise(context_line(chunk))) if has_line else 0 for chunk in chunks]
+    with use_pack(index.pack):
+        lines = [len(tokenise(context_line(chunk))) if has_line else 0 for chunk in chunks]
     return sign_texts(np.asarray(lexical.tokens), np.minimum(starts + np.array(lines, dtype=np.int64), ends), ends)
 
 

@@ -61,7 +61,7 @@ class Index:
 
     @cached_property
     def dense(self) -> Any:
-        """The FAISS index; row n is chunk row n."""
+        """The vectors, exact and as codes; row n is chunk row n."""
         return open_dense(self.folder, len(self.places))
 
     @cached_property
@@ -132,12 +132,13 @@ class Index:
 
     def rows_kept(self, where: Filter) -> np.ndarray:
         """Return for each chunk row whether the filter keeps it. Raises QuestionError for a column there is not."""
-        if where.text not in self.kept:
-            where = where.check(self.columns())
-            if len(self.kept) >= 64:
+        kept = self.kept.get(where.text)
+        if kept is None:
+            kept = self._find_kept(where.check(self.columns()))
+            if len(self.kept) >= 64:  # other threads may search at the same time: what is returned is no longer looked up
                 self.kept.clear()
-            self.kept[where.text] = self._find_kept(where)
-        return self.kept[where.text]
+            self.kept[where.text] = kept
+        return kept
 
 
 def check_embedder(folder: Path, manifest: Mapping[str, Any], embedder: Embedder) -> None:

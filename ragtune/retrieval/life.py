@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ragtune.documents.pack import in_recipe_pack
 from ragtune.documents.read import READERS, SourceFile, Unreadable, name_documents, read_files
 from ragtune.errors import DocumentError, IndexFolderError, nearest
 from ragtune.files import hash_file, read_manifest
@@ -14,6 +15,7 @@ from ragtune.retrieval.build import READING, Edits, IndexSummary, Previous, open
 from ragtune.seams import Report
 
 
+@in_recipe_pack
 def add_files(recipe: Recipe, folder: Path, files: Sequence[Path], report: Report | None = None) -> IndexSummary:
     """Read these files into the index, or anew where they are in it; what else is in it is taken over unread.
 
@@ -41,6 +43,7 @@ def add_files(recipe: Recipe, folder: Path, files: Sequence[Path], report: Repor
     return _write(recipe, folder, previous, digests, edits, started, tuple(given), report)
 
 
+@in_recipe_pack
 def remove_documents(recipe: Recipe, folder: Path, names: Sequence[str], report: Report | None = None) -> IndexSummary:
     """Take documents, by name or path, out of the index; they stay out when it is built again, until they are added.
 

@@ -15,6 +15,7 @@ from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Hit, Trace
 from ragtune.retrieval.adapter import Adapter, adapter_for
 from ragtune.retrieval.asked import Asked, read_asked
+from ragtune.retrieval.conditions import Node, join, render_filter
 from ragtune.retrieval.cross import CrossEncoderReranker
 from ragtune.retrieval.dense import Found, search_dense
 from ragtune.retrieval.expand import Tools, Variant, check_expanders, expand, find_variants, plain
@@ -34,6 +35,8 @@ Questions = Sequence[str]
 Search = Callable[[Index, Questions, "np.ndarray", int, "np.ndarray | None", Retrieval], list[Found]]
 """Takes index, questions, their vectors, k, the rows a filter keeps (None: all) and the recipe's section; returns rows and
 scores."""
+OWN_RERANKERS = ("ranker", "none")
+"""What ``retrieval.rerank`` may say beside a cross-encoder's folder or name."""
 FEW = 20_000
 """Up to so many chunks all are ranked; among more, the pages of the chunks that the searchers find."""
 
@@ -82,8 +85,11 @@ class IndexSearcher:
 
     @cached_property
     def router(self) -> Router:
-        """Tells which documents a question is about."""
-        return Router(self.index.documents())
+        """Tells which documents a question is about, by the columns that the index's pack has for who and when."""
+        rules, documents = self.index.pack.metadata, self.index.documents()
+        years = [*(column for column in rules.numbers if column.endswith("year")), "fiscal_year", "year"]
+        year = next((column for column in years if any(d.metadata.get(column) is not None for d in documents)), years[0])
+        return Router(documents, rules.owner.column, year)
 
     @cached_property
     def ranker(self) -> Ranker:
@@ -98,7 +104,7 @@ class IndexSearcher:
     @cached_property
     def cross(self) -> CrossEncoderReranker | None:
         """Scores pairs of question and chunk, where the recipe names a cross-encoder."""
-        return None if self.retrieval.rerank in ("none", "ranker") else CrossEncoderReranker(self.retrieval.rerank)
+        return None if self.retrieval.rerank in OWN_RERANKERS else CrossEncoderReranker(self.retrieval.rerank)
 
     @cached_property
     def learned(self) -> Glossary | None:
@@ -130,12 +136,12 @@ class IndexSearcher:
                 raise QuestionError(f"{which} is empty. Ask something, for example: What were net sales in 2021?")
         if k < 1:
             raise QuestionError(f"k is {k}, allowed is 1 or more. Ask for at least one hit.")
-        keep = self.own_keep
+        texts = (self.retrieval.where or None, where)
+        keep, asked = self.own_keep, [parse_filter(text) for text in texts if text is not None]
         if where is not None:
-            kept = self.index.rows_kept(parse_filter(where))
+            kept = self.index.rows_kept(asked[-1])
             keep = kept if keep is None else keep & kept
-        parts = [part for part in (self.retrieval.where, where) if part]
-        filters = parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
+        filters = _both([one.node for one in asked])
         if not questions or (keep is not None and not keep.any()):
             nothing = Trace(filters, ("no chunk passes the filter",), True)
             return [([], nothing) for _ in questions]
@@ -206,10 +212,9 @@ class IndexSearcher:
         for variant in variants[1:]:
             if variant.lexical:
                 expanded = np.maximum(expanded, score_lexical(self.index.lexical, variant.lexical, rows))
-        chunks = self.index.dense.reconstruct_batch(rows)
-        dense = chunks @ vector[0]
+        dense = self.index.dense.score_rows(rows, vector[0])
         for other in self._vectors(variants[1:]):
-            dense = np.maximum(dense, chunks @ other)
+            dense = np.maximum(dense, self.index.dense.score_rows(rows, other))
         return Candidates(rows, dense, lexical, expanded)
 
     def _vectors(self, variants: Sequence[Variant]) -> list[np.ndarray]:
@@ -234,13 +239,15 @@ class IndexSearcher:
         priors[positions] = route.weights
         if not route.where:
             return priors, keep, Trace(filters, route.reasons, route.is_fallback)
-        routed = np.isin(self.index.places[:, 0], positions)
+        is_routed = np.zeros(len(priors), dtype=bool)
+        is_routed[positions] = True
+        routed = is_routed[self.index.places[:, 0]]
         both = routed if keep is None else routed & keep
         if not both.any():
             reasons = (*route.reasons, "the filter shuts all of these out: only the filter counts")
             return np.ones(len(priors)), keep, Trace(filters, reasons, True)
-        where = f"({filters}) and ({route.where})" if filters else route.where
-        return priors, both, Trace(where, route.reasons, route.is_fallback)
+        parts = [parse_filter(text).node for text in (filters, route.where) if text]
+        return priors, both, Trace(_both(parts), route.reasons, route.is_fallback)
 
     def _candidates(
         self, variants: Sequence[Variant], vector: np.ndarray, k: int, keep: np.ndarray | None
@@ -257,7 +264,8 @@ class IndexSearcher:
         found += search_lexical(self.index.lexical, [each.lexical for each in variants if each.lexical], many, keep)
         signals = self.index.signals
         pages = np.unique(signals.page_of[[row for rows in found for row, _ in rows]])
-        rows = np.concatenate([np.arange(signals.first[page], signals.first[page + 1]) for page in pages])
+        counts = signals.first[pages + 1] - signals.first[pages]
+        rows = np.arange(counts.sum()) + np.repeat(signals.first[pages] - np.cumsum(counts) + counts, counts)
         return rows if keep is None else rows[keep[rows]]
 
     def _cross(self, question: str, found: Found, k: int) -> Found:
@@ -269,8 +277,14 @@ class IndexSearcher:
 
     def _hits(self, found: Found) -> list[Hit]:
         chunks = self.index.store.chunks_at(row for row, _ in found)
-        return [Hit(chunk, score, rank, self.retrieval.method)
+        searcher = "ranker" if self.retrieval.rerank == "ranker" else self.retrieval.method
+        return [Hit(chunk, score, rank, searcher)
                 for rank, (chunk, (_, score)) in enumerate(zip(chunks, found), start=1)]
+
+
+def _both(nodes: list[Node]) -> str:
+    """Return the text of the filter that all of these make together, '' for none."""
+    return render_filter(join(nodes, is_any=False)) if nodes else ""
 
 
 def _added(question: str, variants: Sequence[Variant]) -> tuple[str, ...]:

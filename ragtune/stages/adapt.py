@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragtune.documents.pack import use_pack
 from ragtune.errors import RecipeError, nearest
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
@@ -15,9 +16,11 @@ from ragtune.retrieval.adapter import Adapter, next_version, save_adapter, set_c
 from ragtune.retrieval.fit import Fitting, fit_adapter
 from ragtune.retrieval.gate import RecallRow, Verdict, judge_ranks
 from ragtune.retrieval.index import open_index
+from ragtune.retrieval.search import IndexSearcher
+from ragtune.retrieval.trial import Ranks
 from ragtune.seams import Report, progress_of
 from ragtune.stages.adapt_embedder import fit_tuned_embedder
-from ragtune.stages.adapt_ranker import fit_page_ranker
+from ragtune.stages.adapt_ranker import fit_page_ranker, rank_pages
 from ragtune.stages.material import Fitted, Fitter, Material, gather_material
 
 if TYPE_CHECKING:
@@ -59,14 +62,15 @@ class AdaptSummary(Record):
 def fit_query_adapter(material: Material, root: Path) -> Fitted:
     """Fit the recipe's kinds of query adapter and write the best that passes the gate as the next version under ``root``.
 
-    Each fold is measured with an adapter fitted on the others; what is written is then fitted on all questions. Raises
-    RecipeError where the recipe's search has no vectors to adapt.
+    Each fold is measured with an adapter fitted on the others, by the search of the recipe: with its ranker, if it has one.
+    What is written is then fitted on all questions. Raises RecipeError where the search has no vectors to adapt.
     """
     settings, retrieval, report = material.recipe.adapting, material.recipe.retrieval, material.report
-    if retrieval.method == "lexical":
+    is_ranked = retrieval.rerank == "ranker"
+    if retrieval.method == "lexical" and not is_ranked:
         raise RecipeError("retrieval.method is 'lexical', which uses no vectors, so an adapter changes nothing. "
                           "Do: --set retrieval.method=fused")
-    triples, before = material.triples, material.trial.rank(material.vectors, retrieval)
+    triples, before = material.triples, rank_as_searched(material, material.vectors)
     judged: dict[Any, tuple[Verdict, list[Fitting], np.ndarray, Any]] = {}
     for kind in settings.kinds:
         moved, fittings = material.vectors.copy(), []
@@ -77,7 +81,7 @@ def fit_query_adapter(material: Material, root: Path) -> Fitted:
             fittings.append(fitting)
             if report:
                 report(f"measuring {kind}", number, len(material.folds))
-        after = material.trial.rank(moved, retrieval)
+        after = rank_as_searched(material, moved)
         judged[kind] = judge_ranks(before, after, settings.k, settings.max_p), fittings, moved, after
     kind = max(judged, key=lambda kind: (judged[kind][0].is_accepted, judged[kind][0].gain))
     verdict, fittings, moved, after = judged[kind]
@@ -88,11 +92,24 @@ def fit_query_adapter(material: Material, root: Path) -> Fitted:
     }
     if not verdict.is_accepted:
         return Fitted("adapter", verdict, None, facts)
-    if retrieval.method == "fused":
+    if retrieval.method == "fused" and not is_ranked:
         facts["lexical_weights"] = try_weights(material, moved)
     adapter, fitting = fit_adapter(triples, kind, settings, progress_of(report, "fitting the adapter"))
     facts["fitting"] = fitting.to_dict()
     return Fitted("adapter", verdict, save_version(material, adapter, root, verdict, facts), facts)
+
+
+def rank_as_searched(material: Material, vectors: np.ndarray) -> Ranks:
+    """Return the ranks of the evidence as the recipe searches, when these are the questions' vectors.
+
+    What raises the recall of the vectors alone may not raise that of the ranker, which knows more than they do. A
+    cross-encoder is left out: it would read depth times as many texts as there are questions.
+    """
+    retrieval = material.recipe.retrieval
+    if retrieval.rerank != "ranker":
+        return material.trial.rank(vectors, retrieval)
+    plain = retrieval.model_copy(update={"adapter": None, "where": None})
+    return rank_pages(material, IndexSearcher(material.index, plain), vectors)
 
 
 def recall_by_group(material: Material, before: np.ndarray, after: np.ndarray) -> dict[str, dict[str, float]]:
@@ -148,12 +165,12 @@ def run_adapt(
     if what != "all" and what not in FITTERS:
         raise RecipeError(f"--what {what}: allowed are {', '.join(FITTERS)} and all.{nearest(what, FITTERS)}")
     source = Path(index) if index else index_folder(recipe)
-    material = gather_material(recipe, open_index(source), questions, report)
-    parts = []
-    for name in FITTERS if what == "all" else (what,):
-        root = (Path(out) if out else source.parent) / name
-        fitted = FITTERS[name](material, root)
-        parts.append(AdaptedPart(name, fitted.folder is not None, fitted.verdict.reason,
-                                 str(fitted.folder) if fitted.folder else "", fitted.verdict.rows, dict(fitted.facts)))
+    opened, parts = open_index(source), []
+    with use_pack(opened.pack):  # questions and context lines as the index has them
+        material = gather_material(recipe, opened, questions, report)
+        for name in FITTERS if what == "all" else (what,):
+            fitted = FITTERS[name](material, (Path(out) if out else source.parent) / name)
+            parts.append(AdaptedPart(name, fitted.folder is not None, fitted.verdict.reason,
+                                     str(fitted.folder) if fitted.folder else "", fitted.verdict.rows, dict(fitted.facts)))
     return AdaptSummary(str(source), material.source, len(material.questions), len(set(material.parts)),
                         dict(material.left_out), tuple(parts), round(time.perf_counter() - started, 1))

@@ -49,9 +49,16 @@ def fit_page_ranker(material: Material, root: Path) -> Fitted:
     return Fitted("ranker", verdict, folder, facts)
 
 
+def rank_pages(material: Material, searcher: IndexSearcher, vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Return for each scope the ranks of the evidence as the ranker in force orders pages, when these are the vectors."""
+    in_force = [searcher.ranker.vector()] * len(material.questions)
+    return {scope: _ranks(_judge(material, searcher, scope, vectors), in_force) for scope in SCOPES}
+
+
 def judge_pages(material: Material, searcher: IndexSearcher) -> dict[str, list[Judged]]:
     """Return for each scope the features of every question's pages, and which of them are evidence."""
-    return {scope: _judge(material, searcher, scope) for scope in SCOPES}
+    vectors = material.vectors if searcher.adapter is None else searcher.adapter.transform(material.vectors)
+    return {scope: _judge(material, searcher, scope, vectors) for scope in SCOPES}
 
 
 def rank_left_out(material: Material, judged: Mapping[str, Sequence[Judged]]) -> dict[str, np.ndarray]:
@@ -65,12 +72,11 @@ def rank_left_out(material: Material, judged: Mapping[str, Sequence[Judged]]) ->
     return {scope: _ranks(items, fitted) for scope, items in judged.items()}
 
 
-def _judge(material: Material, searcher: IndexSearcher, scope: str) -> list[Judged]:
+def _judge(material: Material, searcher: IndexSearcher, scope: str, vectors: np.ndarray) -> list[Judged]:
     """Return the features of each question's pages, and which of them are evidence."""
     import numpy as np
 
     trial, signals, judged = material.trial, material.index.signals, []
-    vectors = material.vectors if searcher.adapter is None else searcher.adapter.transform(material.vectors)
     for number, question in enumerate(material.questions):
         keep = trial.keep(number, scope)  # type: ignore[arg-type]
         priors, routed = np.ones(len(trial.index.store.documents)), keep
