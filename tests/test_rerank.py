@@ -94,7 +94,8 @@ def test_rows_count_only_where_the_pack_knows_line_items(folder: Path, tmp_path:
         searcher = IndexSearcher(open_index(path), Retrieval())
         question = "Who makes tools?"
         vector = searcher.index.embedder.embed_questions([question])
-        asked, found = searcher.gather(question, vector, 5, None)
+        asked, variants = searcher.ask(question, None)
+        found = searcher.gather(variants, vector, 5, None)
         _, features, _ = rerank.page_features(searcher.index.signals, asked, found, np.ones(6))
         assert searcher.index.signals.rows.any()
         assert features[:, FEATURES.index("rows_unasked")].any() == counts
