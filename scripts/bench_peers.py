@@ -1,9 +1,9 @@
-"""LangChain's and LlamaIndex's default recipes on a folder of PDFs: one system a process, in an environment of their own.
+"""LangChain's and LlamaIndex's default recipes on a folder of documents: one system a process, in their own environment.
 
     PEERS_PYTHON scripts/bench_peers.py JOB.json
 
 scripts/bench_retrieval.py writes the job and calls this; its docstring says how to make the environment. The job names the
-``system``, the PDF ``files``, the sentence-transformers folder ``embedder``, ``questions`` (id, text, and the name of the
+``system``, the ``files``, the sentence-transformers folder ``embedder``, ``questions`` (id, text, and the name of the
 right document, used for the setting 'document' alone), the ``store`` folder, ``k`` and the file ``out`` for the result. What
 was ingested is kept in the store folder with what it cost, so a second run only searches.
 
@@ -79,9 +79,10 @@ class Clock:
 def open_langchain(job: dict[str, Any], store: Path) -> tuple[Search, Callable[[str], list[float]]]:
     """PyPDFLoader, RecursiveCharacterTextSplitter(1000, 200), HuggingFaceEmbeddings, FAISS.
 
-    With a document given, all chunks are fetched before FAISS's filter, which by default would see twenty.
+    HTML is read by BSHTMLLoader and text by TextLoader; both make one page of a file. With a document given, all chunks are
+    fetched before FAISS's filter, which by default would see twenty.
     """
-    from langchain_community.document_loaders import PyPDFLoader
+    from langchain_community.document_loaders import BSHTMLLoader, PyPDFLoader, TextLoader
     from langchain_community.vectorstores import FAISS
     from langchain_huggingface import HuggingFaceEmbeddings
     from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -91,7 +92,12 @@ def open_langchain(job: dict[str, Any], store: Path) -> tuple[Search, Callable[[
     if not (store / "ingest.json").is_file():
         clock, pages = Clock(), []
         for number, file in enumerate(job["files"], start=1):
-            pages += PyPDFLoader(file).load()
+            loader: Any = PyPDFLoader(file)
+            if file.endswith(".html"):
+                loader = BSHTMLLoader(file, open_encoding="utf-8", bs_kwargs={"features": "html.parser"})
+            elif file.endswith(".txt"):
+                loader = TextLoader(file, encoding="utf-8")
+            pages += loader.load()
             say(f"reading: {number} of {len(job['files'])}")
         clock.step("read")
         chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=200).split_documents(pages)
@@ -112,7 +118,7 @@ def open_langchain(job: dict[str, Any], store: Path) -> tuple[Search, Callable[[
         else:
             found = database.similarity_search_with_score_by_vector(
                 vector, k, filter={"source": paths[document]}, fetch_k=database.index.ntotal)
-        return [[Path(d.metadata["source"]).stem, d.metadata["page"] + 1, float(score)] for d, score in found]
+        return [[Path(d.metadata["source"]).stem, d.metadata.get("page", 0) + 1, float(score)] for d, score in found]
 
     return search, embeddings.embed_query
 
@@ -120,8 +126,8 @@ def open_langchain(job: dict[str, Any], store: Path) -> tuple[Search, Callable[[
 def open_llamaindex(job: dict[str, Any], store: Path) -> tuple[Search, Callable[[str], list[float]]]:
     """SimpleDirectoryReader, SentenceSplitter (1024 tokens, 200 overlap) by default, SimpleVectorStore.
 
-    The reader puts page label and file path into the text that is embedded. Documents come in the order of pages, which
-    is how a chunk's page is known: the label is the PDF's own and may differ.
+    The reader puts page label and file path into the text that is embedded; it takes HTML as the text it is, tags and all.
+    Documents come in the order of pages, which is how a chunk's page is known: the label is the PDF's own and may differ.
     """
     from llama_index.core import Settings, SimpleDirectoryReader, StorageContext, VectorStoreIndex, load_index_from_storage
     from llama_index.core.node_parser import SentenceSplitter
@@ -152,11 +158,12 @@ def open_llamaindex(job: dict[str, Any], store: Path) -> tuple[Search, Callable[
         write_json(store / "ingest.json", clock.facts(len(pages)) | count_tokens(Path(job["embedder"]), texts))
     index = load_index_from_storage(StorageContext.from_defaults(persist_dir=str(store)))
     page_of = json.loads((store / "pages.json").read_text())
+    names = {Path(file).stem: Path(file).name for file in job["files"]}
     retrievers: dict[str | None, Any] = {}
 
     def search(vector: list[float], k: int, document: str | None) -> Found:
         if document not in retrievers:
-            filters = document and MetadataFilters(filters=[ExactMatchFilter(key="file_name", value=document + ".pdf")])
+            filters = document and MetadataFilters(filters=[ExactMatchFilter(key="file_name", value=names[document])])
             retrievers[document] = index.as_retriever(similarity_top_k=k, filters=filters or None)
         found = retrievers[document].retrieve(QueryBundle("", embedding=vector))
         return [[Path(n.metadata["file_name"]).stem, page_of[n.node.ref_doc_id], float(n.score)] for n in found]

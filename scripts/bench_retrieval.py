@@ -2,7 +2,8 @@
 
     python scripts/bench_retrieval.py --data FOLDER --peers-python peers/bin/python --out work/bench/retrieval
 
-FOLDER holds pdfs/ and questions.jsonl in FinanceBench's shape (pages counted from zero there). Questions whose document is
+FOLDER holds pdfs/ and questions.jsonl in FinanceBench's shape (pages counted from zero there) or in ragtune's; without
+pdfs/, its own PDF, HTML and text files are taken (scripts/manuals/fetch.py gets such a folder). Questions whose document is
 not in the folder are left out. The peers live in an environment of their own, because they want other versions:
 
     python -m venv peers
@@ -58,6 +59,7 @@ from ragtune.stages.index import run_index
 KS = (1, 5, 20)
 SETTINGS = ("shared", "document")
 PEERS = ("langchain", "llamaindex")
+SUFFIXES = (".pdf", ".html", ".txt")  # what all three systems read
 # Name -> recipe overrides, one component each. Those of the section 'index' need an index of their own.
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "no router": ("retrieval.route=false",),
@@ -94,7 +96,8 @@ def document_of(question: Question) -> str:
 
 def open_job(data: Path, questions: Path, documents: int, out: Path) -> Job:
     """Return the job; ``documents`` keeps that many filings with the most questions, 0 all. Raises RunError for none."""
-    files = sorted((data / "pdfs" if (data / "pdfs").is_dir() else data).glob("*.pdf"))
+    folder = data / "pdfs" if (data / "pdfs").is_dir() else data
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
     asked = [question for question in read_questions(questions) if question.evidence]
     names = {file.stem for file in files}
     if documents:
@@ -102,8 +105,8 @@ def open_job(data: Path, questions: Path, documents: int, out: Path) -> Job:
         names = {name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:documents]}
     kept = tuple(question for question in asked if document_of(question) in names)
     if not kept:
-        raise RunError(f"none of {len(asked)} questions of {questions} is about one of the {len(files)} PDFs in {data}. "
-                       "Name a folder that holds the filings the questions are about.")
+        raise RunError(f"none of {len(asked)} questions of {questions} is about one of the {len(files)} documents in {data}."
+                       " Name a folder that holds the filings the questions are about.")
     gold = {q.id: frozenset((e.document, e.page) for e in q.evidence) for q in kept}
     return Job(tuple(file.absolute() for file in files if file.stem in names), kept, out, gold=gold)
 

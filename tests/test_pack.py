@@ -21,7 +21,7 @@ from ragtune.cli.main import ragtune
 from ragtune.datasets.wording import ask_amount, call_line
 from ragtune.documents.chunk import chunk_document
 from ragtune.documents.draft import draft_pack, find_file_patterns, find_headings
-from ragtune.documents.glossary import learn_glossary
+from ragtune.documents.glossary import find_function_words, learn_glossary
 from ragtune.documents.metadata import read_metadata
 from ragtune.documents.pack import copy_pack, current_pack, open_pack, shipped_packs, use_pack
 from ragtune.documents.sections import expand_question, find_sections, sections_of_page
@@ -341,6 +341,20 @@ def test_any_documents_are_drafted(texts: list[str]) -> None:
     documents = [Document(str(i), f"d{i}", f"d{i}.txt", (Page(1, text),)) for i, text in enumerate(texts)]
     assert all(len(names) > 1 and source for names, source in learn_glossary(documents))
     assert all(count >= 1 for _, count in find_headings(documents))
+
+
+def test_function_words_define_nothing() -> None:
+    texts = [f"Of the {word} and that it is: see this. {body}" for word, body in (
+        ("one", "This means that objects take more space."), ("two", "A node refers to a machine in the cluster."),
+        ("three", "Latency is defined as the delay before an answer."), ("four", "Some of it means to wait."),
+        ("five", '"That" means the thing shown before.'))]
+    documents = [Document(str(i), f"d{i}", f"d{i}.txt", (Page(1, text),)) for i, text in enumerate(texts)]
+    assert {"that", "of", "this"} <= find_function_words(documents)
+    assert find_function_words(documents[:4]) == frozenset()  # four documents are too few to tell
+    names = {names[0] for names, _ in learn_glossary(documents)}
+    assert "Latency" in names
+    assert "That" in names  # quoted, so it is meant
+    assert "This" not in names
 
 
 def test_commands(manuals: Path, tmp_path: Path) -> None:

@@ -86,6 +86,21 @@ def test_the_statement_comes_before_prose_that_uses_the_questions_words(folder: 
     assert "Purchases of property" not in plain[0].chunk.text
 
 
+def test_rows_count_only_where_the_pack_knows_line_items(folder: Path, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"documents": {"folder": str(folder.parent / "documents")}, "index": {"embedder": "hash"},
+                                    "pack": "plain"})
+    build_index(recipe, tmp_path / "plain")
+    for path, counts in ((folder, True), (tmp_path / "plain", False)):
+        searcher = IndexSearcher(open_index(path), Retrieval())
+        question = "Who makes tools?"
+        vector = searcher.index.embedder.embed_questions([question])
+        asked, variants = searcher.ask(question, None)
+        found = searcher.gather(variants, vector, 5, None)
+        _, features, _ = rerank.page_features(searcher.index.signals, asked, found, np.ones(6))
+        assert searcher.index.signals.rows.any()
+        assert features[:, FEATURES.index("rows_unasked")].any() == counts
+
+
 def test_pages_come_before_second_chunks(folder: Path) -> None:
     hits, _ = find(folder, "capital expenditure of Acme in 2021", 100)
     places = [(hit.chunk.document, hit.chunk.page) for hit in hits]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from ragtune.documents.packparts import plain_label
@@ -12,6 +12,7 @@ from ragtune.records import Document
 
 _REST = r"[\w'’&-]*"
 _WORD = rf"[A-Za-z]{_REST}"
+_FEW_DOCUMENTS = 5
 _SHORT = re.compile(rf"((?:{_WORD}[ -]){{1,6}}{_WORD})\s+\(([A-Z][A-Za-z&]{{1,7}})\)")
 _DEFINED = re.compile(
     rf"[\"“]?\b([A-Z]{_REST}(?: {_WORD}){{0,4}})[\"”]?,? (?:means|is defined as|refers to|denotes) (?:an? |the )?"
@@ -22,8 +23,10 @@ def learn_glossary(documents: Sequence[Document]) -> list[tuple[tuple[str, ...],
     """Return (names of one thing, where that was learned): abbreviations, definitions, rows that share their amounts.
 
     Rows count where their amounts are equal in number and value, two or more of three digits or more, and no third label
-    shares them.
+    shares them. A definition that is not quoted and begins, or whose meaning begins, with a function word ("This means
+    that ...") is none.
     """
+    function_words = find_function_words(documents)
     found: dict[tuple[str, ...], str] = {}
     for document in documents:
         text = " ".join(document.text.split())
@@ -32,7 +35,9 @@ def learn_glossary(documents: Sequence[Document]) -> list[tuple[tuple[str, ...],
             if long:
                 found.setdefault((match[2], long), f"'{long} ({match[2]})' in {document.name}")
         for match in _DEFINED.finditer(text):
-            found.setdefault((match[1], match[2]), f"defined in {document.name}")
+            begins = {match[1].split()[0].lower(), match[2].split()[0].lower()}
+            if match[0][0] in "\"“" or not begins & function_words:
+                found.setdefault((match[1], match[2]), f"defined in {document.name}")
         rows: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
         for line in document.text.splitlines():
             row = parse_row(line)
@@ -45,6 +50,17 @@ def learn_glossary(documents: Sequence[Document]) -> list[tuple[tuple[str, ...],
     for names, source in found.items():
         once.setdefault(names[0].lower(), (names, source))
     return list(once.values())
+
+
+def find_function_words(documents: Sequence[Document]) -> frozenset[str]:
+    """Return the short words, up to four letters, that stand in nine of ten documents; none where documents are too few.
+
+    Told from the documents, so that it holds in any language: what is short and everywhere names nothing.
+    """
+    if len(documents) < _FEW_DOCUMENTS:
+        return frozenset()
+    counts = Counter(word for document in documents for word in set(re.findall(r"\b[^\W\d_]{1,4}\b", document.text.lower())))
+    return frozenset(word for word, count in counts.items() if count >= 0.9 * len(documents))
 
 
 def _long_form(words: str, short: str) -> str:

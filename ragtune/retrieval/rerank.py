@@ -113,6 +113,7 @@ def page_features(
     scores = [standardise(found.dense), standardise(found.lexical), standardise(found.expanded)]
     chunks = np.stack(scores, axis=1)
     has_terms = float(bool(asked.terms))
+    unasked = float(not asked.terms and signals.terms.shape[1] > 0)  # a pack without line items cannot say what rows are
     if asked.terms:
         shown = np.maximum.reduceat(signals.terms[np.ix_(found.rows, np.array(asked.terms))], starts, axis=0).mean(axis=1)
     else:
@@ -128,7 +129,7 @@ def page_features(
         *(_share(lasting, wanted) for wanted in (asked.named, asked.of_topics)),
         has_terms * (sections & np.array(asked.tables, dtype=bool)).any(axis=1),
         has_terms * rows,
-        (1 - has_terms) * rows,
+        unasked * rows,
         signals.is_contents[pages],
         np.log(np.maximum(priors[signals.document[pages]], 1e-3)),
     ], axis=1).astype(np.float64)
