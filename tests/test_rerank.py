@@ -86,11 +86,18 @@ def test_the_statement_comes_before_prose_that_uses_the_questions_words(folder: 
     assert "Purchases of property" not in plain[0].chunk.text
 
 
-def test_rows_count_only_where_the_pack_knows_line_items(folder: Path, tmp_path: Path) -> None:
+def test_rows_count_only_where_the_pack_knows_them(folder: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"documents": {"folder": str(folder.parent / "documents")}, "index": {"embedder": "hash"},
                                     "pack": "plain"})
     build_index(recipe, tmp_path / "plain")
-    for path, counts in ((folder, True), (tmp_path / "plain", False)):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in "ab":  # rows of options: one page in twelve happens to show a line item
+        pages = ["Net income 400 390", *(f"Option {page} sets the width of columns 12 34" for page in range(11))]
+        (foreign / f"{name}.md").write_text("\f".join(pages))
+    build_index(Recipe.model_validate({"documents": {"folder": str(foreign)}, "index": {"embedder": "hash"}}),
+                tmp_path / "manuals")
+    for path, counts in ((folder, True), (tmp_path / "plain", False), (tmp_path / "manuals", False)):
         searcher = IndexSearcher(open_index(path), Retrieval())
         question = "Who makes tools?"
         vector = searcher.index.embedder.embed_questions([question])
