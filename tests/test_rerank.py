@@ -107,6 +107,26 @@ def test_rows_count_only_where_the_pack_knows_them(folder: Path, tmp_path: Path)
         assert features[:, FEATURES.index("rows_unasked")].any() == counts
 
 
+def test_a_document_named_by_its_file_is_preferred(tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    for name in ("abacus", "flex", "gnuplot"):
+        (tmp_path / f"documents/{name}.md").write_text("Options\fThe option verbose prints more messages.")
+    recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"},
+                                    "pack": "plain"})
+    build_index(recipe, tmp_path / "index")
+    for name in ("flex", "gnuplot"):
+        hits, trace = find(tmp_path / "index", f"Which option of {name} prints more messages?")
+        assert hits[0].chunk.document == name
+        assert any(name in reason for reason in trace.reasons)
+        assert len({hit.chunk.document for hit in hits}) == 3  # preferred, not walled in
+    searcher = IndexSearcher(open_index(tmp_path / "index"), Retrieval())
+    priors, keep, _ = searcher.route("Which option of flex prints more messages?")
+    assert priors.argmax() == searcher.index.store.positions["flex"]
+    assert keep is None
+    priors, _, _ = searcher.route("Which option prints more messages?")
+    assert len(set(priors.tolist())) == 1
+
+
 def test_pages_come_before_second_chunks(folder: Path) -> None:
     hits, _ = find(folder, "capital expenditure of Acme in 2021", 100)
     places = [(hit.chunk.document, hit.chunk.page) for hit in hits]
