@@ -109,8 +109,8 @@ def test_rows_count_only_where_the_pack_knows_them(folder: Path, tmp_path: Path)
 
 def test_a_document_named_by_its_file_is_preferred(tmp_path: Path) -> None:
     (tmp_path / "documents").mkdir()
-    for name in ("abacus", "flex", "gnuplot"):
-        (tmp_path / f"documents/{name}.md").write_text("Options\fThe option verbose prints more messages.")
+    for number, name in enumerate(("abacus", "flex", "gnuplot")):
+        (tmp_path / f"documents/{name}.md").write_text(f"The option verbose prints more messages.\fRelease {number}")
     recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"},
                                     "pack": "plain"})
     build_index(recipe, tmp_path / "index")
