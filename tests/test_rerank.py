@@ -86,11 +86,18 @@ def test_the_statement_comes_before_prose_that_uses_the_questions_words(folder: 
     assert "Purchases of property" not in plain[0].chunk.text
 
 
-def test_rows_count_only_where_the_pack_knows_line_items(folder: Path, tmp_path: Path) -> None:
+def test_rows_count_only_where_the_pack_knows_them(folder: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"documents": {"folder": str(folder.parent / "documents")}, "index": {"embedder": "hash"},
                                     "pack": "plain"})
     build_index(recipe, tmp_path / "plain")
-    for path, counts in ((folder, True), (tmp_path / "plain", False)):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in "ab":  # rows of options: one page in twelve happens to show a line item
+        pages = ["Net income 400 390", *(f"Option {page} sets the width of columns 12 34" for page in range(11))]
+        (foreign / f"{name}.md").write_text("\f".join(pages))
+    build_index(Recipe.model_validate({"documents": {"folder": str(foreign)}, "index": {"embedder": "hash"}}),
+                tmp_path / "manuals")
+    for path, counts in ((folder, True), (tmp_path / "plain", False), (tmp_path / "manuals", False)):
         searcher = IndexSearcher(open_index(path), Retrieval())
         question = "Who makes tools?"
         vector = searcher.index.embedder.embed_questions([question])
@@ -99,6 +106,26 @@ def test_rows_count_only_where_the_pack_knows_line_items(folder: Path, tmp_path:
         _, features, _ = rerank.page_features(searcher.index.signals, asked, found, np.ones(6))
         assert searcher.index.signals.rows.any()
         assert features[:, FEATURES.index("rows_unasked")].any() == counts
+
+
+def test_a_document_named_by_its_file_is_preferred(tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    for number, name in enumerate(("abacus", "flex", "gnuplot")):
+        (tmp_path / f"documents/{name}.md").write_text(f"The option verbose prints more messages.\fRelease {number}")
+    recipe = Recipe.model_validate({"documents": {"folder": str(tmp_path / "documents")}, "index": {"embedder": "hash"},
+                                    "pack": "plain"})
+    build_index(recipe, tmp_path / "index")
+    for name in ("flex", "gnuplot"):
+        hits, trace = find(tmp_path / "index", f"Which option of {name} prints more messages?")
+        assert hits[0].chunk.document == name
+        assert any(name in reason for reason in trace.reasons)
+        assert len({hit.chunk.document for hit in hits}) == 3  # preferred, not walled in
+    searcher = IndexSearcher(open_index(tmp_path / "index"), Retrieval())
+    priors, keep, _ = searcher.route("Which option of flex prints more messages?")
+    assert priors.argmax() == searcher.index.store.positions["flex"]
+    assert keep is None
+    priors, _, _ = searcher.route("Which option prints more messages?")
+    assert len(set(priors.tolist())) == 1
 
 
 def test_pages_come_before_second_chunks(folder: Path) -> None:

@@ -113,7 +113,7 @@ def page_features(
     scores = [standardise(found.dense), standardise(found.lexical), standardise(found.expanded)]
     chunks = np.stack(scores, axis=1)
     has_terms = float(bool(asked.terms))
-    unasked = float(not asked.terms and signals.terms.shape[1] > 0)  # a pack without line items cannot say what rows are
+    unasked = float(not asked.terms and signals.has_known_rows)
     if asked.terms:
         shown = np.maximum.reduceat(signals.terms[np.ix_(found.rows, np.array(asked.terms))], starts, axis=0).mean(axis=1)
     else:

@@ -40,6 +40,9 @@ OWN_RERANKERS = ("ranker", "none")
 FEW = 20_000
 """Up to so many chunks all are ranked; among more, the pages of the chunks that the searchers find."""
 
+_REST = 0.8
+"""Weight of the documents a route without filter does not prefer, as a share of the least weight it gives."""
+
 
 def find_dense(
     index: Index, questions: Questions, vectors: np.ndarray, k: int, keep: np.ndarray | None, retrieval: Retrieval
@@ -235,7 +238,8 @@ class IndexSearcher:
 
         route = self.router.route(question)
         positions = [self.index.store.positions[name] for name in route.documents]
-        priors = np.full(len(self.index.store.documents), 0.0 if route.where else 0.5)
+        rest = 0.0 if route.where else _REST * min(route.weights, default=1.0)  # never above a candidate's own weight
+        priors = np.full(len(self.index.store.documents), rest)
         priors[positions] = route.weights
         if not route.where:
             return priors, keep, Trace(filters, route.reasons, route.is_fallback)

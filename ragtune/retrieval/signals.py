@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = "signals.npz"
+_KNOWN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,16 @@ class Signals:
         if not len(self.number):
             return np.zeros(0)
         return np.logical_or.reduceat(self.terms, self.first[:-1], axis=0).sum(axis=1)
+
+    @cached_property
+    def has_known_rows(self) -> bool:
+        """Whether the tables are of the kind the pack knows: of the pages with rows, a tenth shows one of its terms.
+
+        Manuals have rows too, of options and page references, and the pack of another field finds its terms on few of
+        them (finance on technical manuals: 4%, on filings: 30%). There a page with many rows is no better than others.
+        """
+        has_rows = self.rows > 0
+        return bool(has_rows.any() and (self.shown[has_rows] > 0).mean() >= _KNOWN_SHARE)
 
 
 @lru_cache(maxsize=100_000)
