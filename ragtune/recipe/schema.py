@@ -41,7 +41,7 @@ class Index(Section):
     vectors: Literal["auto", "flat", "ivf", "hnsw"] = Field(
         "auto", description="How vectors are searched: flat is exact; ivf and hnsw pay from 400,000 chunks (auto: hnsw)."
     )
-    context_line: bool = Field(True, description="Embed and index company, form, year and page with each chunk.")
+    context_line: bool = Field(True, description="Embed and index document, page, section and table head with each chunk.")
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Index:

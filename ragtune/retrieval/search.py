@@ -39,7 +39,6 @@ OWN_RERANKERS = ("ranker", "none")
 """What ``retrieval.rerank`` may say beside a cross-encoder's folder or name."""
 FEW = 20_000
 """Up to so many chunks all are ranked; among more, the pages of the chunks that the searchers find."""
-
 _REST = 0.8
 """Weight of the documents a route without filter does not prefer, as a share of the least weight it gives."""
 
