@@ -51,7 +51,7 @@ class Source:
 
     def years_of(self, fact: Fact) -> list[str]:
         """Return the years to ask about, the document's own three times as likely."""
-        own = str(self.document.metadata.get("fiscal_year"))
+        own = str(self.document.metadata.get(current_pack().metadata.year))
         return [year for year in fact.years for _ in range(3 if year == own else 1)]
 
 
@@ -65,7 +65,7 @@ def documents_kept(pages: Pages, where: str | None) -> list[Document]:
         for column, value in document.metadata.items():
             if value is not None:
                 kinds.setdefault(column, set()).add(kind_of(value))
-    wanted = parse_filter(where).check(kinds)
+    wanted = parse_filter(where).check(kinds, current_pack().metadata.sidecar)
     kept = [d for d in documents if wanted.matches({**d.metadata, "document": d.name})]
     if not kept:
         raise QuestionError(f"the filter {where} keeps none of {len(documents)} documents. Mend it in the recipe.")
@@ -98,7 +98,7 @@ def ask_questions(
 
 def _open_source(document: Document) -> Source:
     facts = find_facts(document)
-    company = document.metadata.get("company")
+    company = document.metadata.get(current_pack().metadata.owner.column)
     name = str(company) if company else document.name.replace("_", " ")
     lines = {_words(line) for line in document.text.splitlines() if len(line) < 160}
     return Source(document, name, [fact for fact in facts if name.lower() not in fact.label.lower()], tuple(lines),
@@ -163,9 +163,10 @@ class _Asker:
     def _question(self, source: Source, kind: str, text: str, answer: str = "", facts: Sequence[Fact] = (),
                   lines: Sequence[str] = ()) -> Question:
         evidence = dict.fromkeys((fact.page, fact.line) for fact in facts)
-        metadata: Metadata = {"company": source.company, "document": source.document.name}
-        if source.document.metadata.get("fiscal_year") is not None:
-            metadata = {**metadata, "fiscal_year": source.document.metadata["fiscal_year"]}
+        rules = current_pack().metadata
+        metadata: Metadata = {rules.owner.column: source.company, "document": source.document.name}
+        if source.document.metadata.get(rules.year) is not None:
+            metadata = {**metadata, rules.year: source.document.metadata[rules.year]}
         name = source.document.name
         return Question(f"{name}-{hash_text(text)[:10]}", text, answer,
                         tuple(Evidence(name, page, line) for page, line in evidence), kind, "\n".join(lines), metadata)
@@ -276,7 +277,7 @@ class _Asker:
         """Ask for another document's line, a year no document of the company covers, or a company that is not there."""
         fact, way = source.pick(self.draw), self.draw.randrange(3)
         company, asked = source.company, call_line(fact, self.draw)
-        year = str(source.document.metadata.get("fiscal_year") or max(source.years))
+        year = str(source.document.metadata.get(current_pack().metadata.year) or max(source.years))
         if way == 0:
             other = self.draw.choice(self.sources).pick(self.draw)
             if self._is_reported(other.label, company):

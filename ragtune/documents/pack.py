@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ragtune.documents.packfile import MetadataRules, PackFiles, WordingRules
-from ragtune.documents.packparts import Facts, Measure, Section, Tables, Term, Topic, any_of
+from ragtune.documents.packparts import Facts, Measure, Names, Report, Section, Tables, Term, Topic, any_of
 from ragtune.errors import RecipeError, nearest
 from ragtune.files import hash_text
 from ragtune.records import Metadata
@@ -53,8 +53,8 @@ class Pack:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of all it says; comments and the order of keys aside."""
-        return hash_text(json.dumps(self.files.model_dump(mode="json"), sort_keys=True))
+        """16 hex digits of all it says; comments, the order of keys and what is as if left out aside."""
+        return hash_text(json.dumps(self.files.model_dump(mode="json", exclude_defaults=True), sort_keys=True))
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -105,6 +105,16 @@ class Pack:
         return self.files.metadata
 
     @cached_property
+    def names(self) -> Names:
+        """How owners of documents are named."""
+        return Names(self.files.names)
+
+    @cached_property
+    def reports(self) -> Mapping[str, Report]:
+        """The kinds of document that questions name, in the order of the file."""
+        return {kind: Report(kind, entry) for kind, entry in self.files.reports.items()}
+
+    @cached_property
     def tables(self) -> Tables:
         """The words of tables."""
         return Tables(self.files.tables)
@@ -135,6 +145,11 @@ _IN_FORCE: ContextVar[Pack | None] = ContextVar("pack in force", default=None)
 def current_pack() -> Pack:
     """Return the pack in force: that of the innermost ``use_pack``, else the default one."""
     return _IN_FORCE.get() or open_pack()
+
+
+def pack_in_force() -> Pack | None:
+    """Return the pack of the innermost ``use_pack``, None outside of any."""
+    return _IN_FORCE.get()
 
 
 @contextmanager

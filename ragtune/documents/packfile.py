@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -44,7 +44,15 @@ def _check_nested(text: str) -> str:
     return text
 
 
+def _check_name(text: str) -> str:
+    """Return the text. Raises ValueError where it has no group for the name."""
+    if not _compile(text).groups:
+        raise ValueError("the pattern has no group (...) that holds the name")
+    return text
+
+
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Name = Annotated[str, AfterValidator(_check_name)]
 Word = Annotated[str, AfterValidator(_check_word)]
 Title = Annotated[str, AfterValidator(_check_title)]
 Nested = Annotated[str, AfterValidator(_check_nested)]
@@ -127,12 +135,15 @@ class MetadataRules(Part):
 
     file_names: tuple[Pattern, ...] = Field((), description="Patterns with named groups: a group's name is its column.")
     numbers: tuple[str, ...] = Field((), description="Columns whose values are whole numbers.")
+    year: str = Field("year", description="The column that says which year a document is about.")
+    quarter: str = Field("quarter", description="The column that says which quarter (1 to 4) of it.")
     kind: str = Field("kind", description="The column that holds the kind of document.")
     kinds: Mapping[str, str] = Field({}, description="A kind in lower case letters and digits -> its usual spelling.")
     cover: tuple[CoverRule, ...] = Field((), description="What first pages say; of a column's rules the first that fits.")
     needs: str | None = Field(None, description="The column without which nothing is taken from first pages.")
     owner: OwnerRule = OwnerRule()
-    sidecar: Mapping[str, str] = Field({}, description="Column of a sidecar in lower case -> ours; 'document': the file.")
+    sidecar: Mapping[str, str] = Field(
+        {}, description="Other names of a column, in sidecars and filters, in lower case -> ours; 'document': the file.")
     title: tuple[str, ...] = Field((), description="What a passage's title shows, as far as known, e.g. '{company}'.")
     context: tuple[str, ...] = Field((), description="What stands above a chunk when it is indexed, as far as known.")
 
@@ -142,6 +153,30 @@ class MetadataRules(Part):
             if not re.fullmatch(r"[^{}]*\{\w+\}[^{}]*", template):
                 raise ValueError(f"'{template}' must hold one column in braces, such as '{{company}}'")
         return self
+
+
+class NameRules(Part):
+    """How owners of documents are named, on first pages and in questions. Group 1 of each pattern is the name."""
+
+    legal: tuple[str, ...] = Field((), description="Legal forms behind a name, in lower case letters: no part of it.")
+    terms: tuple[str, ...] = Field((), description="Capitals that are terms of the field, never somebody's initials.")
+    nicknames: Mapping[str, tuple[str, ...]] = Field(
+        {}, description="What people say -> the names that are meant; both in lower case letters and digits.")
+    tickers: tuple[Name, ...] = Field((), description="A symbol, on the first pages.")
+    former: Name | None = Field(None, description="A name it had before.")
+    row: Name | None = Field(None, description="The first of several owners in a table; only where the kind is known.")
+    headline: Name | None = Field(None, description="The owner at the beginning of a title.")
+    unless: Pattern | None = Field(None, description="Lines that match this are no name.")
+
+
+class ReportEntry(Part):
+    """A kind of document that questions name."""
+
+    forms: tuple[str, ...] = Field((), description="Values of the column that holds the kind of document.")
+    phrases: tuple[str, ...] = Field(min_length=1, description="What questions call it; plurals and hyphens aside.")
+    covers: Literal["year", "quarter", "moment"] = Field("year", description="The time such a document is about.")
+    sums_up: bool = Field(False, description="The last one of a year tells of the whole year.")
+    like: tuple[str, ...] = Field((), description="Kinds that may stand in for it.")
 
 
 class TableRules(Part):
@@ -215,6 +250,8 @@ class PackFiles(Part):
     sections: tuple[SectionEntry, ...] = Field((), description="Parts of documents.")
     headings: HeadingRules = HeadingRules()
     metadata: MetadataRules = MetadataRules()
+    names: NameRules = NameRules()
+    reports: Mapping[str, ReportEntry] = Field({}, description="Kinds of document that questions name.")
     tables: TableRules = TableRules()
     facts: FactRules = FactRules()
     wording: WordingRules = WordingRules()
@@ -228,6 +265,8 @@ class PackFiles(Part):
                 called = entry.names[0] if isinstance(entry, TermEntry) else entry.name
                 faults += [f"{kind} ({called}): no section '{section}'.{nearest(section, names)}"
                            for section in entry.sections if section not in names]
+        faults += [f"reports ({kind}): no kind '{other}'.{nearest(other, self.reports)}"
+                   for kind, report in self.reports.items() for other in report.like if other not in self.reports]
         items = [name.rstrip("*").lower() for term in self.terms for name in term.names]
         faults += [f"measures ({measure.names[0]}): no term is called '{item}'.{nearest(item, items)}"
                    for measure in self.measures for item in measure.needs if item.lower() not in items]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ragtune.documents.packfile import FactRules, SectionEntry, TableRules, TopicEntry
+from ragtune.documents.packfile import FactRules, NameRules, ReportEntry, SectionEntry, TableRules, TopicEntry
 
 
 @dataclass(frozen=True)
@@ -191,3 +191,59 @@ class Facts:
     def balances(self) -> re.Pattern[str]:
         """Pattern of rows of amounts at a date."""
         return re.compile(self.rules.balances, re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """How owners of documents are named, the patterns compiled; one that the pack leaves out matches nothing."""
+
+    rules: NameRules
+
+    @cached_property
+    def legal(self) -> frozenset[str]:
+        """Legal forms behind a name, in lower case."""
+        return frozenset(self.rules.legal)
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        """Terms in capitals that are no name."""
+        return frozenset(self.rules.terms)
+
+    @cached_property
+    def tickers(self) -> tuple[re.Pattern[str], ...]:
+        """Patterns of symbols."""
+        return tuple(map(re.compile, self.rules.tickers))
+
+    @cached_property
+    def former(self) -> re.Pattern[str]:
+        """Pattern of a former name."""
+        return re.compile(self.rules.former or "(?!)")
+
+    @cached_property
+    def row(self) -> re.Pattern[str]:
+        """Pattern of the row of a table of owners."""
+        return re.compile(self.rules.row or "(?!)")
+
+    @cached_property
+    def headline(self) -> re.Pattern[str]:
+        """Pattern of a title that begins with its owner."""
+        return re.compile(self.rules.headline or "(?!)")
+
+    @cached_property
+    def unless(self) -> re.Pattern[str]:
+        """Pattern of lines that are no name."""
+        return re.compile(self.rules.unless or "(?!)")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A kind of document that questions name, its phrases compiled."""
+
+    kind: str
+    entry: ReportEntry
+
+    @cached_property
+    def asked(self) -> re.Pattern[str]:
+        """Pattern of its phrases within a question: '10-K' also finds 10K and 10 K, words may stand in the plural."""
+        parts = [r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in self.entry.phrases]
+        return re.compile(rf"(?<![^\W_])(?:{'|'.join(parts)})s?(?![^\W_])", re.IGNORECASE)
