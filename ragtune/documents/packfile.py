@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -153,15 +153,6 @@ class TableRules(Part):
     signed: tuple[Word, ...] = Field((), description="Labels for which that does not hold.")
 
 
-class RatioEntry(Part):
-    """A ratio of two rows that questions are asked about."""
-
-    over: tuple[str, ...] = Field(min_length=1, description="Labels of the numerator, in lower case; the first there is.")
-    under: tuple[str, ...] = Field(min_length=1, description="Labels of the denominator.")
-    phrase: str = Field(description="What the ratio is called in a question.")
-    is_percent: bool = Field(False, description="It is said in percent.")
-
-
 class FactRules(Part):
     """Which rows questions can be asked from. Capitals do not count."""
 
@@ -170,7 +161,6 @@ class FactRules(Part):
     counted: Pattern = Field("(?!)", description="Labels whose amounts are numbers without the table's unit.")
     anchors: Pattern = Field("(?!)", description="Rows of which two make a page a primary statement.")
     balances: Pattern = Field("(?!)", description="Rows of which two say amounts at a date, not of a period.")
-    ratios: tuple[RatioEntry, ...] = Field((), description="Ratios that are asked about.")
 
 
 class WordingRules(Part):
@@ -185,6 +175,9 @@ class WordingRules(Part):
         description="Asking for an amount at its end.")
     currency: str = Field("", description="Stands before an amount.")
     whole_amounts: Pattern | None = Field(None, description="Labels whose amounts are not counted in the table's unit.")
+    around: tuple[Word, ...] = Field((), description="Words of questions that stand around the name of a row.")
+    percent: Word = Field("(?!)", description="Questions that name a quotient with such a word want it in percent.")
+    beyond: tuple[Word, ...] = Field((), description="Words of questions that rows and one step do not answer.")
 
     @model_validator(mode="after")
     def _check_places(self) -> WordingRules:
@@ -202,6 +195,40 @@ class MeasureEntry(Part):
 
     names: tuple[str, ...] = Field(min_length=1, description="Names in questions; '*' at the end marks a plural.")
     needs: tuple[str, ...] = Field(min_length=1, description="The line items it needs, each by a name it has in terms.")
+    quotient: Literal["percent", "number"] | None = Field(
+        None, description="It is the first line item divided by the second, said in percent or as a number.")
+    phrase: str = Field("", description="What questions asked from rows call it; none: they do not ask for it.")
+
+    @model_validator(mode="after")
+    def _check_quotient(self) -> MeasureEntry:
+        if self.quotient and len(self.needs) < 2:
+            raise ValueError(f"'{self.names[0]}' is a quotient of two line items; needs has one")
+        if self.phrase and not self.quotient:
+            raise ValueError(f"'{self.names[0]}' has a phrase but no quotient: only quotients can be asked for")
+        return self
+
+
+class LabelRules(Part):
+    """How a row's label is met with the words of a question. Words count in all their forms."""
+
+    same: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = Field(
+        (), description="Words that mean the same, the first for all.")
+    light: tuple[str, ...] = Field((), description="Words that tell little.")
+    actions: tuple[str, ...] = Field((), description="What is done with a thing, so that it is not the thing.")
+    qualifiers: tuple[str, ...] = Field((), description="Words that make another row of a label.")
+    tails: tuple[Word, ...] = Field((), description="How a remark behind a label begins.")
+    counts: Pattern = Field("(?!)", description="Labels whose amounts are a number of things: no currency before them.")
+    negative: Pattern = Field(
+        "", description="Labels of balances that may stand in parentheses; what else does so is the change of a balance.")
+
+
+class AnswerRules(Part):
+    """How answers are read when they are scored. Capitals do not count."""
+
+    names: tuple[Word, ...] = Field((), description="Numbers that belong to a name or a period: no amounts.")
+    common: tuple[str, ...] = Field((), description="Words that carry no content, in lower case.")
+    losses: tuple[Word, ...] = Field((), description="Beginnings of words that say an amount is negative.")
+    elsewhere: tuple[Word, ...] = Field((), description="Where an answer that refuses sends its reader.")
 
 
 class PackFiles(Part):
@@ -218,6 +245,8 @@ class PackFiles(Part):
     tables: TableRules = TableRules()
     facts: FactRules = FactRules()
     wording: WordingRules = WordingRules()
+    labels: LabelRules = LabelRules()
+    answers: AnswerRules = AnswerRules()
 
     @model_validator(mode="after")
     def _check_names(self) -> PackFiles:
