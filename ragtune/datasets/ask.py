@@ -247,13 +247,14 @@ class _Asker:
         return self._question(source, "yes_no", text, answer, [fact], [fact.restated(now), fact.restated(before)])
 
     def _ask_ratio(self, source: Source) -> Question | None:
-        measures = [measure for measure in current_pack().measures if measure.entry.phrase]
-        if not measures:
+        ratios = current_pack().facts.rules.ratios
+        if not ratios:
             return None
-        measure = self.draw.choice(measures)
-        phrase = measure.entry.phrase
-        primary = [fact for fact in source.facts if fact.is_primary]
-        top, bottom = (next((fact for fact in primary if term.names_row(fact.label)), None) for term in measure.terms[:2])
+        ratio = self.draw.choice(ratios)
+        phrase = ratio.phrase
+        primary = {fact.label.lower(): fact for fact in reversed(source.facts) if fact.is_primary}
+        top = next((primary[label] for label in ratio.over if label in primary), None)
+        bottom = next((primary[label] for label in ratio.under if label in primary), None)
         if top is None or bottom is None or (top.page, top.unit) != (bottom.page, bottom.unit):
             return None
         years = [year for year in source.years_of(top) if year in bottom.years]
@@ -266,7 +267,7 @@ class _Asker:
         text = self.draw.choice((f"What was {possessive(source.company)} {phrase} in fiscal {year}?",
                                  f"What is the FY{year} {phrase} of {source.company}?",
                                  f"Calculate {possessive(source.company)} {phrase} for FY{year}."))
-        result = f"{100 * above / below:.1f}%" if measure.entry.quotient == "percent" else f"{above / below:.2f}"
+        result = f"{100 * above / below:.1f}%" if ratio.is_percent else f"{above / below:.2f}"
         calculation = f"{show_number(top, above)} / {show_number(bottom, below)} = {result}"
         return self._question(source, "ratio", text, result, [top, bottom],
                               [top.restated(year), bottom.restated(year), calculation])

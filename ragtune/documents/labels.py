@@ -21,7 +21,7 @@ class Labels:
     @cached_property
     def same(self) -> dict[str, str]:
         """Word -> the word it is read as, the endings of both cut."""
-        return {_cut(word): _cut(group[0]) for group in self.rules.same for word in group}
+        return {_cut(word.lower()): _cut(group[0].lower()) for group in self.rules.same for word in group}
 
     @cached_property
     def light(self) -> frozenset[str]:

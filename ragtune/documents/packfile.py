@@ -153,6 +153,15 @@ class TableRules(Part):
     signed: tuple[Word, ...] = Field((), description="Labels for which that does not hold.")
 
 
+class RatioEntry(Part):
+    """A ratio of two rows that questions are asked about."""
+
+    over: tuple[str, ...] = Field(min_length=1, description="Labels of the numerator, in lower case; the first there is.")
+    under: tuple[str, ...] = Field(min_length=1, description="Labels of the denominator.")
+    phrase: str = Field(description="What the ratio is called in a question.")
+    is_percent: bool = Field(False, description="It is said in percent.")
+
+
 class FactRules(Part):
     """Which rows questions can be asked from. Capitals do not count."""
 
@@ -161,6 +170,7 @@ class FactRules(Part):
     counted: Pattern = Field("(?!)", description="Labels whose amounts are numbers without the table's unit.")
     anchors: Pattern = Field("(?!)", description="Rows of which two make a page a primary statement.")
     balances: Pattern = Field("(?!)", description="Rows of which two say amounts at a date, not of a period.")
+    ratios: tuple[RatioEntry, ...] = Field((), description="Ratios that are asked about.")
 
 
 class WordingRules(Part):
@@ -197,14 +207,11 @@ class MeasureEntry(Part):
     needs: tuple[str, ...] = Field(min_length=1, description="The line items it needs, each by a name it has in terms.")
     quotient: Literal["percent", "number"] | None = Field(
         None, description="It is the first line item divided by the second, said in percent or as a number.")
-    phrase: str = Field("", description="What questions asked from rows call it; none: they do not ask for it.")
 
     @model_validator(mode="after")
     def _check_quotient(self) -> MeasureEntry:
         if self.quotient and len(self.needs) < 2:
             raise ValueError(f"'{self.names[0]}' is a quotient of two line items; needs has one")
-        if self.phrase and not self.quotient:
-            raise ValueError(f"'{self.names[0]}' has a phrase but no quotient: only quotients can be asked for")
         return self
 
 

@@ -47,7 +47,7 @@ class Measure:
         return _named(self.entry.names)
 
     @cached_property
-    def asked_often(self) -> re.Pattern[str]:
+    def asked_loosely(self) -> re.Pattern[str]:
         """Pattern of the names within a question, in the plural too."""
         return _named(self.entry.names, "s?")
 

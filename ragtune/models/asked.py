@@ -131,7 +131,7 @@ def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...], bool]:
 def _find_quotient(text: str) -> MeasureEntry | None:
     """Return the pack's measure with the longest name in a text, of those that are one row divided by another."""
     found = [(len(match[0]), -position, measure.entry) for position, measure in enumerate(current_pack().measures)
-             if measure.entry.quotient and (match := measure.asked_often.search(text))]
+             if measure.entry.quotient and (match := measure.asked_loosely.search(text))]
     return max(found)[2] if found else None
 
 

@@ -21,13 +21,14 @@ _CELL = re.compile(
 )
 _QUESTION = "Question: "
 _HINT = re.compile(r"^In the passages, (?P<pairs>.+)\.$")
-_FORM = re.compile(r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:19|20)\d\d.*", re.IGNORECASE)
+_FORM = re.compile(
+    r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:19|20)\d\d.*|\s(?:v\d|[vr]?\d+\.\d).*", re.IGNORECASE)
 _SUFFIX = re.compile(
     r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$", re.IGNORECASE)
 
 
 def _form_pattern() -> re.Pattern[str]:
-    """Return the pattern of what stands behind the name in a title: a form or a year, and the rest."""
+    """Return the pattern of what stands behind the name in a title: a form, a year or a version, and the rest."""
     return _FORM  # from the pack: reports
 
 
