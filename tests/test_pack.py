@@ -190,6 +190,10 @@ def test_questions_are_worded_by_the_pack() -> None:
     ("name: x\nterms: }", ["pack.yaml:2: not YAML"]),
     ("name: x\ntopics: [{name: t, asked: ['(?i)hum']}]", ["topics[1] (t).asked[1]", "global flags", "character 4"]),
     ("name: x\nsections: [{name: s, headings: ['a[ ]b']}]", ["sections[1] (s).headings[1]", "unterminated character set"]),
+    ("name: x\nterms: [{names: [a], labels: [a]}]\nmeasures: [{names: [m], needs: [a], quotient: number}]",
+     ["measures[1] (m)", "'m' is a quotient of two line items; needs has one"]),
+    ("name: x\nlabels: {same: [[stock]]}", ["labels.same[1]"]),
+    ("name: x\nwording: {percent: '(?i)share'}", ["wording.percent: found '(?i)share'", "global flags"]),
     ("name: x\nterms: [{names: [a], labels: ['(?P<x>a)']}]", ["terms[1] (a).labels[1]", "must name no group"]),
     ("- a\n- b", ["found list, wanted keys such as 'terms:'"]),
 ])
@@ -307,6 +311,7 @@ def manuals(tmp_path: Path) -> Path:
 def test_a_pack_is_drafted_from_documents_and_opens(manuals: Path, tmp_path: Path) -> None:
     pack = draft_pack(manuals, tmp_path / "acme")
     assert pack.name == "acme"
+    assert pack.labels.light == open_pack("plain").labels.light == {"total", "number"}
     assert {section.name for section in pack.sections} == {"table of contents", "installation", "troubleshooting"}
     assert sections_of_page("2. Troubleshooting\nIt hums.", pack) == ("troubleshooting",)
     names = {frozenset(name.lower() for name in term.names) for term in pack.terms}

@@ -88,12 +88,14 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _render_head(name: str, documents: Sequence[Document]) -> str:
-    tables = open_pack("plain").files.tables
+    plain = open_pack("plain").files
+    tables = plain.tables
     lines = ["# Drafted from documents: read it, mend it, delete what is wrong. Then set pack: FOLDER in the recipe.",
              f"name: {name}", f"description: {_quote(f'Drafted from {len(documents)} documents.')}", "",
              "# The words of tables, as patterns: a line of years and only these words is the head of a table.", "tables:",
              "  header_words:", *(f"    - {_quote(words)}" for words in tables.header_words),
-             f"  units: {_list(tables.units)}"]
+             f"  units: {_list(tables.units)}", "", "# Words of row labels that tell little of a row.", "labels:",
+             f"  light: {_list(plain.labels.light)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -22,8 +22,9 @@ from typing import Any, ParamSpec, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ragtune.documents.labels import Labels
 from ragtune.documents.packfile import MetadataRules, PackFiles, WordingRules
-from ragtune.documents.packparts import Facts, Measure, Names, Report, Section, Tables, Term, Topic, any_of
+from ragtune.documents.packparts import Answers, Facts, Measure, Names, Report, Section, Tables, Term, Topic, any_of
 from ragtune.errors import RecipeError, nearest
 from ragtune.files import hash_text
 from ragtune.records import Metadata
@@ -65,7 +66,7 @@ class Pack:
     def measures(self) -> tuple[Measure, ...]:
         """What is worked out from line items, in the order of the file."""
         items = {name.rstrip("*").lower(): term for term in reversed(self.terms) for name in term.names}
-        return tuple(Measure(m.names, tuple(items[item.lower()] for item in m.needs)) for m in self.files.measures)
+        return tuple(Measure(m, tuple(items[item.lower()] for item in m.needs)) for m in self.files.measures)
 
     @cached_property
     def topics(self) -> tuple[Topic, ...]:
@@ -129,6 +130,16 @@ class Pack:
         """How questions asked from rows are worded."""
         return self.files.wording
 
+    @cached_property
+    def labels(self) -> Labels:
+        """The words of row labels."""
+        return Labels(self.files.labels)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """How answers are read when they are scored."""
+        return Answers(self.files.answers)
+
     def describe(self, metadata: Metadata, has_context: bool = False) -> str:
         """Return what a passage's title says of its document, or the line above an indexed chunk; '' for nothing."""
         shown = []
@@ -189,7 +200,7 @@ class PackPattern:
         """As ``re.Pattern.match``."""
         return self.of(current_pack()).match(text)
 
-    def sub(self, replacement: str, text: str) -> str:
+    def sub(self, replacement: str | Callable[[re.Match[str]], str], text: str) -> str:
         """As ``re.Pattern.sub``."""
         return self.of(current_pack()).sub(replacement, text)
 

@@ -220,6 +220,9 @@ class WordingRules(Part):
         description="Asking for an amount at its end.")
     currency: str = Field("", description="Stands before an amount.")
     whole_amounts: Pattern | None = Field(None, description="Labels whose amounts are not counted in the table's unit.")
+    around: tuple[Word, ...] = Field((), description="Words of questions that stand around the name of a row.")
+    percent: Word = Field("(?!)", description="Questions that name a quotient with such a word want it in percent.")
+    beyond: tuple[Word, ...] = Field((), description="Words of questions that rows and one step do not answer.")
 
     @model_validator(mode="after")
     def _check_places(self) -> WordingRules:
@@ -237,6 +240,37 @@ class MeasureEntry(Part):
 
     names: tuple[str, ...] = Field(min_length=1, description="Names in questions; '*' at the end marks a plural.")
     needs: tuple[str, ...] = Field(min_length=1, description="The line items it needs, each by a name it has in terms.")
+    quotient: Literal["percent", "number"] | None = Field(
+        None, description="It is the first line item divided by the second, said in percent or as a number.")
+
+    @model_validator(mode="after")
+    def _check_quotient(self) -> MeasureEntry:
+        if self.quotient and len(self.needs) < 2:
+            raise ValueError(f"'{self.names[0]}' is a quotient of two line items; needs has one")
+        return self
+
+
+class LabelRules(Part):
+    """How a row's label is met with the words of a question. Words count in all their forms."""
+
+    same: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = Field(
+        (), description="Words that mean the same, the first for all.")
+    light: tuple[str, ...] = Field((), description="Words that tell little.")
+    actions: tuple[str, ...] = Field((), description="What is done with a thing, so that it is not the thing.")
+    qualifiers: tuple[str, ...] = Field((), description="Words that make another row of a label.")
+    tails: tuple[Word, ...] = Field((), description="How a remark behind a label begins.")
+    counts: Pattern = Field("(?!)", description="Labels whose amounts are a number of things: no currency before them.")
+    negative: Pattern = Field(
+        "", description="Labels of balances that may stand in parentheses; what else does so is the change of a balance.")
+
+
+class AnswerRules(Part):
+    """How answers are read when they are scored. Capitals do not count."""
+
+    names: tuple[Word, ...] = Field((), description="Numbers that belong to a name or a period: no amounts.")
+    common: tuple[str, ...] = Field((), description="Words that carry no content, in lower case.")
+    losses: tuple[Word, ...] = Field((), description="Beginnings of words that say an amount is negative.")
+    elsewhere: tuple[Word, ...] = Field((), description="Where an answer that refuses sends its reader.")
 
 
 class PackFiles(Part):
@@ -255,6 +289,8 @@ class PackFiles(Part):
     tables: TableRules = TableRules()
     facts: FactRules = FactRules()
     wording: WordingRules = WordingRules()
+    labels: LabelRules = LabelRules()
+    answers: AnswerRules = AnswerRules()
 
     @model_validator(mode="after")
     def _check_names(self) -> PackFiles:

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ragtune.documents.packfile import FactRules, NameRules, ReportEntry, SectionEntry, TableRules, TopicEntry
+from ragtune.documents.packfile import (
+    AnswerRules,
+    FactRules,
+    MeasureEntry,
+    NameRules,
+    ReportEntry,
+    SectionEntry,
+    TableRules,
+    TopicEntry,
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +47,25 @@ class Term:
 class Measure:
     """What is worked out from several line items."""
 
-    names: tuple[str, ...]
+    entry: MeasureEntry
     terms: tuple[Term, ...]
 
     @cached_property
     def asked(self) -> re.Pattern[str]:
         """Pattern of the names within a question."""
-        return _named(self.names)
+        return _named(self.entry.names)
+
+    @cached_property
+    def asked_loosely(self) -> re.Pattern[str]:
+        """Pattern of the names within a question, in the plural too."""
+        return _named(self.entry.names, "s?")
 
 
-def _named(names: Iterable[str]) -> re.Pattern[str]:
+def _named(names: Iterable[str], ending: str = "") -> re.Pattern[str]:
     """Return the pattern of names within a question, the longest first."""
     ordered = sorted((name.rstrip("*") for name in names), key=len, reverse=True)
     words = "|".join(re.escape(name).replace(r"\ ", r"\s+").replace("'", "['’]") for name in ordered)
-    return re.compile(rf"(?<![\w&-])(?:{words})(?![\w&-])", re.IGNORECASE)
+    return re.compile(rf"(?<![\w&-])(?:{words}){ending}(?![\w&-])", re.IGNORECASE)
 
 
 def plain_label(label: str) -> str:
@@ -247,3 +261,25 @@ class Report:
         """Pattern of its phrases within a question: '10-K' also finds 10K and 10 K, words may stand in the plural."""
         parts = [r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in self.entry.phrases]
         return re.compile(rf"(?<![^\W_])(?:{'|'.join(parts)})s?(?![^\W_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """How answers are read, the patterns compiled; one that the pack leaves empty matches nothing."""
+
+    rules: AnswerRules
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """Words that carry no content."""
+        return frozenset(self.rules.common)
+
+    @cached_property
+    def losses(self) -> re.Pattern[str]:
+        """Pattern of words that say an amount is negative, by their beginnings."""
+        return any_of(rf"\b(?:{word})" for word in self.rules.losses) or re.compile(r"(?!)")
+
+    @cached_property
+    def elsewhere(self) -> re.Pattern[str]:
+        """Pattern of where an answer that refuses sends its reader."""
+        return any_of(self.rules.elsewhere) or re.compile(r"(?!)")
