@@ -14,6 +14,7 @@ from ragtune.datasets.wording import (
     Asked,
     ask_amount,
     call_line,
+    is_money,
     lower_first,
     possessive,
     read_value,
@@ -27,7 +28,10 @@ from ragtune.records import Document, Evidence, Metadata, Question
 from ragtune.retrieval.filters import kind_of, parse_filter
 from ragtune.seams import Progress
 
-KINDS = {"lookup": 0.5, "difference": 0.1, "growth": 0.12, "ratio": 0.06, "yes_no": 0.1, "unanswerable": 0.12}
+KINDS = {
+    "lookup": 0.43, "difference": 0.1, "growth": 0.12, "ratio": 0.06, "yes_no": 0.08, "versus": 0.05, "multi_span": 0.04,
+    "unanswerable": 0.12,
+}
 _PATIENCE = 60  # tries without a new question before a document is left alone
 _FILLERS = frozenset(("the", "and", "from", "net", "total", "other", "for", "used", "provided", "per", "with", "before"))
 _ELSEWHERE = ("Pellandor Chemicals", "Vintrosa Apparel", "Kaldrum Steel", "Ombrevale Hotels", "Tarnwick Semiconductor",
@@ -151,9 +155,9 @@ class _Asker:
                     if failures[name] > _PATIENCE:
                         going.remove(source)
 
-    def _take(self, kind: str, fact: Fact, year: str) -> bool:
-        """Tell whether this row, year and kind is new and its page still has room; take it if so."""
-        key = (kind, fact.document, fact.label.lower(), year)
+    def _take(self, kind: str, fact: Fact, year: str, phrase: str = "") -> bool:
+        """Tell whether this row, year, kind and name of the row is new and its page still has room; take it if so."""
+        key = (kind, fact.document, fact.label.lower(), year, phrase)
         if key in self.used or self.per_page[fact.document, fact.page] >= self.page_cap:
             return False
         self.used.add(key)
@@ -186,11 +190,11 @@ class _Asker:
         if not years:
             return None
         year = self.draw.choice(years)
-        if not self._take("lookup", fact, year):
+        asked = call_line(fact, self.draw)
+        if not self._take("lookup", fact, year, asked.phrase):  # by another name it is another question
             return None
-        is_money = show_answer(fact, 1.0).endswith(("thousand", "million", "billion"))
-        text = ask_amount(call_line(fact, self.draw), source.company, year, fact.is_balance, self.draw,
-                          fact.unit if is_money else "")
+        text = ask_amount(asked, source.company, year, fact.is_balance, self.draw,
+                          fact.unit if is_money(fact) else "")
         answer = show_answer(fact, read_value(fact, year))
         return self._question(source, "lookup", text, answer, [fact], [fact.restated(year)])
 
@@ -246,6 +250,49 @@ class _Asker:
         answer = f"{yes}, {asked.phrase} {'rose' if new > old else 'fell'} from {show_answer(fact, old)} to " \
                  f"{show_answer(fact, new)}."
         return self._question(source, "yes_no", text, answer, [fact], [fact.restated(now), fact.restated(before)])
+
+    def _ask_versus(self, source: Source) -> Question | None:
+        """Ask which of two rows of a page was larger in a year."""
+        one = source.pick(self.draw)
+        kind = (one.page, one.unit, one.is_balance, is_money(one))
+        beside = [fact for fact in source.facts if fact.label != one.label
+                  and (fact.page, fact.unit, fact.is_balance, is_money(fact)) == kind]
+        years = source.years_of(one)
+        if not beside or not years:
+            return None
+        other, year = self.draw.choice(beside), self.draw.choice(years)
+        if year not in other.years:
+            return None
+        left, right = read_value(one, year), read_value(other, year)
+        if left == right or min(left, right) <= 0 or not self._take("versus", one, year):
+            return None
+        asked, beneath, owner = call_line(one, self.draw), call_line(other, self.draw), possessive(source.company)
+        if asked.phrase == beneath.phrase:
+            return None
+        word = self.draw.choice(("higher", "lower"))
+        text = self.draw.choice((
+            f"{asked.be.capitalize()} {owner} {asked.phrase} {word} than its {beneath.phrase} in fiscal {year}?",
+            f"In FY{year}, {asked.be} {owner} {asked.phrase} {word} than its {beneath.phrase}?"))
+        yes = "Yes" if (left > right) == (word == "higher") else "No"
+        place = "above" if left > right else "below"
+        answer = f"{yes}, {lower_first(one.label)} of {show_answer(one, left)} was {place} {lower_first(other.label)} of " \
+                 f"{show_answer(other, right)}."
+        return self._question(source, "versus", text, answer, [one, other], [one.restated(year), other.restated(year)])
+
+    def _ask_multi_span(self, source: Source) -> Question | None:
+        """Ask for the amounts of two years at once."""
+        drawn = self._two_years(source)
+        if drawn is None or not self._take("multi_span", drawn[0], drawn[1]):
+            return None
+        fact, now, before = drawn
+        asked, owner = call_line(fact, self.draw), possessive(source.company)
+        text = self.draw.choice((
+            f"What {asked.be} {owner} {asked.phrase} in fiscal {now} and in fiscal {before}?",
+            f"What {asked.phrase} did {source.company} report for FY{before} and FY{now}?",
+            f"How much {asked.be} {owner} {asked.phrase} in each of the fiscal years {before} and {now}?"))
+        said = [f"{show_answer(fact, read_value(fact, year))} in {year}" for year in (now, before)]
+        return self._question(source, "multi_span", text, " and ".join(said), [fact],
+                              [fact.restated(now), fact.restated(before)])
 
     def _ask_ratio(self, source: Source) -> Question | None:
         ratios = current_pack().facts.rules.ratios

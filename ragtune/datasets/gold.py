@@ -98,10 +98,10 @@ def find_same_rows(question: Question, needs: Sequence[Need], chunks: Sequence[C
     wider = []
     for need in needs:
         known = {chunk.id for chunk in need.chunks}
-        owner = _owner_of(need.chunks[0])
+        owner = owner_of(need.chunks[0])
         same = [
             chunk for chunk in chunks
-            if need.lines and chunk.id not in known and owner is not None and _owner_of(chunk) == owner
+            if need.lines and chunk.id not in known and owner is not None and owner_of(chunk) == owner
             and set(need.lines) <= set(render_chunk(chunk).split("\n"))
         ]
         wider.append(Need(need.evidence, (*need.chunks, *same), need.lines))
@@ -133,10 +133,10 @@ def is_about_same(chunk: Chunk, question: Question, needs: Sequence[Need]) -> bo
     """Tell whether a chunk is of a document or company that the evidence is from; unknown companies count as the same."""
     if chunk.document in {need.evidence.document for need in needs}:
         return True
-    owners = {_owner_of(gold) for need in needs for gold in need.chunks[:1]}
-    return None in owners or _owner_of(chunk) in {None, *owners}
+    owners = {owner_of(gold) for need in needs for gold in need.chunks[:1]}
+    return None in owners or owner_of(chunk) in {None, *owners}
 
 
-def _owner_of(chunk: Chunk) -> Value:
+def owner_of(chunk: Chunk) -> Value:
     """Return whose document a chunk is from, by the pack in force."""
     return chunk.metadata.get(current_pack().metadata.owner.column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.ask import ask_questions, documents_kept
 from ragtune.datasets.card import CardFacts, count_rows, render_card
+from ragtune.datasets.distract import DrawChunk
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
 from ragtune.datasets.questions import read_questions
@@ -23,7 +25,7 @@ from ragtune.files import building_folder, hash_file, write_manifest
 from ragtune.models.language import open_counter
 from ragtune.recipe.places import dataset_folder, index_folder
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Document, Question, Record
+from ragtune.records import Chunk, Document, Question, Record
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.seams import Report, progress_of
@@ -101,11 +103,22 @@ def _build(
     return {
         "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                 progress_of(report, "training rows"), excluded=excluded, groups=names,
-                                names_rows=recipe.answering.names_rows),
+                                names_rows=recipe.answering.names_rows, any_chunk=_draw_from(searcher.index, excluded)),
         "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                progress_of(report, "test rows"), is_served=True, groups=names,
                                names_rows=recipe.answering.names_rows),
     }
+
+
+def _draw_from(index: Index, excluded: set[str]) -> DrawChunk:
+    """Return what draws any chunk of the index, the excluded documents aside."""
+    positions = {position for name, position in index.store.positions.items() if name in excluded}
+    rows = [row for row, (document, _, _) in enumerate(index.store.places()) if document not in positions]
+
+    def draw_chunk(draw: random.Random) -> Chunk:
+        return index.store.chunks_at([draw.choice(rows)])[0]
+
+    return draw_chunk
 
 
 def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> tuple[list[Question], str]:
