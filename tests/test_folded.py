@@ -22,8 +22,9 @@ def passage(number: int, title: str, text: str) -> Passage:
 def example(kind: str = "lookup", mode: str = "gold", name: str = "q", **more: object) -> Example:
     prompt = render_prompt("What were net sales?", [passage(1, "ACME, page 2", "In millions\nNet sales [7] 4"),
                                                     passage(2, "ACME, page 9", "\nProse.")], names_rows=False)
-    return Example(prompt, "Net sales 2021: 4 [1]\nAnswer: 4", {
-        "question_id": name, "kind": kind, "mode": mode, "passages": ["c1", "c2"], "ranks": [3, None], "gold": ["c1"], **more})
+    provenance = {"question_id": name, "kind": kind, "mode": mode, "passages": ["c1", "c2"], "ranks": [3, None],
+                  "gold": ["c1"]}
+    return Example(prompt, "Net sales 2021: 4 [1]\nAnswer: 4", {**provenance, **more})
 
 
 @given(st.lists(st.tuples(LINE, st.lists(LINE, min_size=1, max_size=4)), max_size=4), LINE)
