@@ -24,9 +24,8 @@ def print_row(row: FoldedRow) -> None:
     for passage in row.passages:
         mark = "gold " if passage.is_gold else ""
         rank = "not found" if passage.rank is None else f"rank {passage.rank}"
-        line = Text.assemble(f"  [{passage.number}] ", (mark, "bold green"), passage.title,
-                             (f"  ({rank}, {passage.lines} lines)", "dim"))
-        console.print(line, soft_wrap=True)
+        console.print(Text.assemble(f"  [{passage.number}] ", (mark, "bold green"), passage.title,
+                                    (f"  ({rank}, {passage.lines} lines)", "dim")), soft_wrap=True)
         console.print(Text(f"      {passage.first_line}", style="dim"), no_wrap=True, overflow="ellipsis")
     if not row.passages:
         console.print(Text("  no passages", style="dim"))

@@ -116,7 +116,7 @@ def _render_columns(examples: Mapping[str, Sequence[Example]], columns: Columns)
         values = [value for value, _ in sum(counts.values(), Counter[str]()).most_common()]
         shown = sorted(values[:_MOST], key=lambda value: (value == "not named", value))
         lines += [f"## Rows by {column}", "", f"| {column} | {' | '.join(examples)} |", f"| --- {'| --- ' * len(examples)}|"]
-        lines += [f"| {value} | {' | '.join(str(counts[side][value]) for side in examples)} |" for value in shown]
+        lines += [f"| {_cell(value)} | {' | '.join(str(counts[side][value]) for side in examples)} |" for value in shown]
         if values[_MOST:]:
             rest = [str(sum(counts[side][value] for value in values[_MOST:])) for side in examples]
             lines.append(f"| {len(values) - _MOST} others | {' | '.join(rest)} |")
@@ -128,7 +128,9 @@ def _render_lengths(facts: CardFacts) -> list[str]:
     """Return the lengths in figures, and the link to their drawing."""
     figures = render_lengths(facts.lengths, f"tokens of `{facts.recipe.generator.model}`")
     drawing = f"![Histogram: tokens of prompt and completion]({LENGTHS})"
-    return ["## Length", "", drawing, "", *figures, ""] if figures else []
+    most = f"{facts.recipe.generator.max_prompt_tokens:,}"
+    mark = f"The dashed line, where there is one, marks the {most} tokens a prompt may have; the completion comes on top."
+    return ["## Length", "", drawing, "", mark, "", *figures, ""] if figures else []
 
 
 def _render_provenance(facts: CardFacts) -> list[str]:
@@ -185,6 +187,10 @@ def _render_method(recipe: Recipe) -> list[str]:
         "- Test rows show what serving would show, by rank; where the evidence is not among it, the refusal is right.",
         f"- Prompts hold at most {recipe.generator.max_prompt_tokens} tokens of `{recipe.generator.model}`.",
     ]
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.replace("|", "\\|").split())
 
 
 def _share(count: int, others: int) -> str:

@@ -51,7 +51,8 @@ def fold_row(example: Example) -> FoldedRow:
         chunk = str(chunks[place]) if place < len(chunks) else ""
         folded.append(FoldedPassage(number, title, next((line for line in lines if line.strip()), ""), len(lines), chunk,
                                     chunk in gold, ranks[place] if place < len(ranks) else None))
-    return FoldedRow(question, tuple(folded), example.completion, *(str(provenance.get(key) or "") for key in _UNFOLDED[:3]),
+    question_id, kind, mode = (str(provenance.get(key) or "") for key in ("question_id", "kind", "mode"))
+    return FoldedRow(question, tuple(folded), example.completion, question_id, kind, mode,
                      {key: value for key, value in provenance.items() if key not in _UNFOLDED})
 
 

@@ -43,6 +43,7 @@ def draw_lengths(lengths: Mapping[str, Sequence[int]], max_prompt_tokens: int) -
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     low, high = (find(count for counts in drawn.values() for count in counts) for find in (min, max))
     width = max(1, -(-(high - low + 1) // _BINS))
@@ -57,7 +58,7 @@ def draw_lengths(lengths: Mapping[str, Sequence[int]], max_prompt_tokens: int) -
             axes.set_xlim(edges[0], edges[-1])
             axes.set_ylabel(f"{side} rows")
             axes.grid(axis="y", color="#e8ebef")
-            axes.yaxis.get_major_locator().set_params(integer=True)
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("tokens of prompt and completion")
         buffer = io.BytesIO()
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
