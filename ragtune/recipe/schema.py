@@ -169,6 +169,9 @@ class Dataset(Section):
     )
     rows_per_question: int = Field(1, ge=1, le=20, description="Rows a question gives, each with passages drawn anew.")
     max_dropped_share: float = Field(0.05, ge=0, le=1, description="More rows over the token budget are an error.")
+    license: str = Field(
+        "other", pattern=r"^[a-z0-9][a-z0-9.+-]*$", description="Licence on the dataset's card, as Hugging Face names it."
+    )
     seed: int = Field(0, description="Seed of every draw.")
 
     @model_validator(mode="before")

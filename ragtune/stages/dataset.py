@@ -13,10 +13,12 @@ from typing import Any
 
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.ask import ask_questions, documents_kept
-from ragtune.datasets.card import CardFacts, count_rows, render_card
+from ragtune.datasets.card import CardFacts, count_rows, find_columns, render_card
 from ragtune.datasets.distract import DrawChunk
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
+from ragtune.datasets.lengths import FILE as LENGTHS
+from ragtune.datasets.lengths import count_lengths, draw_lengths
 from ragtune.datasets.questions import read_questions
 from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_questions
 from ragtune.documents.pack import in_recipe_pack
@@ -74,20 +76,25 @@ def run_dataset(
         train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
     excluded = set(documents) - kept | _test_documents(test, documents, groups, named)
     built = _build(recipe, searcher, train, test, excluded, groups, report)
+    count_tokens = open_counter(recipe.generator)
     summary = DatasetSummary(
         str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
         count_rows(built["test"].examples), missing, outside, {side: dict(b.dropped) for side, b in built.items()},
         {side: dict(b.skipped) for side, b in built.items()}, round(time.perf_counter() - started, 1),
     )
     facts = CardFacts(recipe, searcher.index.id, source, {"train": _documents_of(train), "test": _documents_of(test)},
-                      summary.dropped, summary.skipped, missing)
+                      summary.dropped, summary.skipped, missing, find_columns([*train, *test], documents),
+                      {side: count_lengths(b.examples, count_tokens) for side, b in built.items()})
     with building_folder(target) as folder:
         save_rows(folder, built["train"].examples, built["test"].examples, train, test)
         card = render_card(built["train"].examples, built["test"].examples, facts)
         (folder / "README.md").write_text(card, encoding="utf-8")
+        if drawing := draw_lengths(facts.lengths, recipe.generator.max_prompt_tokens):
+            (folder / LENGTHS).write_bytes(drawing)
         write_manifest(
             folder, "dataset", id=hash_file(folder / "train.jsonl")[:16], recipe=recipe.model_dump(mode="json"),
             index_id=searcher.index.id, prompt_hash=prompt_hash(recipe.answering.names_rows), source=source,
+            excluded=sorted(excluded),
             counts={key: value for key, value in summary.to_dict().items() if key not in ("folder", "seconds")},
         )
     return summary
