@@ -140,7 +140,8 @@ class _Packer:
             if count <= self.max_tokens or len(piece) < 2:
                 yield piece, count
                 continue
-            middle = piece.rfind(" ", 1, len(piece) // 2) + 1 or len(piece) // 2
+            half = len(piece) // 2
+            middle = piece.rfind(" ", 1, half) + 1 or piece.find(" ", half, -1) + 1 or half
             halves = [piece[:middle], piece[middle:]]
             yield from self._cut(halves, self.count_many(halves))
 
