@@ -32,7 +32,7 @@ Ask about different things, and in different ways: how much, what, why, how, who
 the page holds nothing worth asking, write NONE."""
 TOKENS_EACH = 90
 """What a question with its answer and quote takes of a reply, about; it sets the reply's bound and the estimate."""
-_LEAST_WORDS = 40  # a page with fewer is a title or a separator
+_LEAST_WORDS = 40  # or numbers; a page with fewer is a title or a separator
 _LEAST_SHOWN = 200  # characters of a page
 _MAX_REPLY = 40_000  # characters of a reply that are looked at
 _MAX_OBJECTS = 200
@@ -123,7 +123,7 @@ def plan_pages(pages: Pages, documents: Sequence[Document], seed: int) -> list[P
     drawn = []
     for document in documents:
         numbers = [page.number for page in pages.document(document.name).pages
-                   if len(re.findall(r"[^\W\d_]{2,}", page.text)) >= _LEAST_WORDS]
+                   if len(page.text.split()) >= _LEAST_WORDS]
         random.Random(f"{seed}:propose:{document.name}").shuffle(numbers)
         drawn.append([Place(document.name, number) for number in numbers])
     longest = max(map(len, drawn), default=0)
