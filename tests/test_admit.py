@@ -39,14 +39,15 @@ def admitted(*questions: Question, **settings) -> list[str]:
 
 
 def test_a_good_proposal_becomes_a_question_with_its_evidence() -> None:
-    found = check_proposal(Proposal("What was the revenue of Acme in fiscal 2020?", "$3,900 million", "Net sales $4,210 $3,900"),
-                           ACME, ACME.pages[1], "bundled")
+    proposal = Proposal("What was the revenue of Acme in fiscal 2020?", "$3,900 million", "Net sales $4,210 $3,900")
+    found = check_proposal(proposal, ACME, ACME.pages[1], "bundled")
     assert isinstance(found, Question)
     assert (found.kind, found.justification) == ("lookup", "Net sales 2020: 3,900")
     assert found.evidence == (Evidence("ACME_2021_10K", 2, ROW),)
     assert found.metadata == {"company": "Acme", "document": "ACME_2021_10K", "fiscal_year": 2021, "asked_by": "bundled"}
-    prose = check_proposal(Proposal("What do customers choose on?", "Quality, price and service", "customers choose on quality,"
-                                    " price and service."), ACME, ACME.pages[0])
+    proposal = Proposal("What do customers choose on?", "Quality, price and service",
+                        "customers choose on quality, price and service.")
+    prose = check_proposal(proposal, ACME, ACME.pages[0])
     assert isinstance(prose, Question)
     assert prose.text == "For Acme in fiscal 2021, what do customers choose on?"
     assert (prose.kind, prose.evidence[0].text) == ("text", "customers\nchoose on quality, price and service.")

@@ -16,7 +16,8 @@ from ragtune.errors import ModelError, QuestionError, RunError
 from ragtune.recipe.load import load_recipe
 from ragtune.stages.questions import Prices, run_questions
 
-GOOD = {"question": "What was the net income of the company in fiscal 2021?", "answer": "$518 million", "quote": "Net income $ 518"}
+GOOD = {"question": "What was the net income of the company in fiscal 2021?", "answer": "$518 million",
+        "quote": "Net income $ 518"}
 WHY = {"question": "Why did net sales go up?", "answer": "Higher volumes and prices",
        "quote": "The increase was driven by higher volumes and by prices."}
 PROPOSALS = (
@@ -32,9 +33,10 @@ PROPOSALS = (
 def write_reply(prompt: str) -> str:
     """Return what a good model and a bad one write about a page; broken forms for the cash flows."""
     if "Statements of Cash Flows" in prompt:
-        return 'Sure! {"question": "What did Acme pay as dividends in 2020?", "answer": "$110 million", "quote": "Dividends paid ' \
-               '(120) (110)"} {"question": "What'
-    return "\n".join(json.dumps(each) for each in PROPOSALS if each["quote"].split(" $")[0] in prompt or each is PROPOSALS[5])
+        return 'Sure! {"question": "What did Acme pay as dividends in 2020?", "answer": "$110 million", "quote": ' \
+               '"Dividends paid (120) (110)"} {"question": "What'
+    shown = [each for each in PROPOSALS if each["quote"].split(" $")[0] in prompt or each is PROPOSALS[5]]
+    return "\n".join(map(json.dumps, shown))
 
 
 def make_chat(asked: list[str], fails_at: int = 999):
@@ -99,8 +101,8 @@ def test_offline_questions_are_written_with_kinds_and_reasons(place, capsys) -> 
 
 def test_questions_through_a_chat_model_are_checked_and_counted(place, chat, capsys) -> None:
     capsys.readouterr()
-    arguments = ["questions", "--recipe", "r.yaml", "--count", "50", "--out", "q.jsonl", "--model", "openai:x", "--price-in", "100",
-                 "--price-out", "1000", "--json"]
+    arguments = ["questions", "--recipe", "r.yaml", "--count", "50", "--out", "q.jsonl", "--model", "openai:x",
+                 "--price-in", "100", "--price-out", "1000", "--json"]
     assert run_guarded(ragtune, arguments) == 0
     out, err = capsys.readouterr()
     summary = json.loads(out)
@@ -175,8 +177,22 @@ def test_the_filter_and_what_is_kept_apart_hold(place, chat) -> None:
     assert summary.documents == 1
     assert summary.rejected["kept apart for evaluation"] == 2
     assert not any("income" in question.text for question in read_questions(place / "q.jsonl"))
-    offline = run_questions(recipe, 60, place / "o.jsonl", not_in=apart)
-    assert offline.rejected.get("kept apart for evaluation")
+
+
+def test_offline_does_not_ask_again_what_is_kept_apart(place) -> None:
+    recipe = load_recipe("r.yaml")
+    run_questions(recipe, 60, place / "o.jsonl")
+    before = [question.text for question in read_questions(place / "o.jsonl")]
+    apart = place / "eval.jsonl"
+    apart.write_text("".join(
+        json.dumps({"id": text, "question": f"{text} Say it in figures."}) + "\n" for text in before[:5]))
+    summary = run_questions(recipe, 60, place / "o.jsonl", not_in=apart)
+    assert not set(before[:5]) & {question.text for question in read_questions(place / "o.jsonl")}
+    rejected = [json.loads(line) for line in (place / "o.rejected.jsonl").read_text().splitlines()]
+    rows = [row for row in rejected if row["reason"] == "kept apart for evaluation"]
+    assert set(before[:5]) <= {row["text"] for row in rows}
+    assert all(row["like"].endswith("Say it in figures.") for row in rows)
+    assert summary.rejected["kept apart for evaluation"] == len(rows)
 
 
 def test_a_share_a_page_bounds_both_ways(place, chat) -> None:

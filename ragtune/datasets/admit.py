@@ -46,10 +46,11 @@ class Proposal(Record):
 
 @dataclass(frozen=True)
 class Rejected(Record):
-    """A question that was not let in, and why."""
+    """A question that was not let in, and why; ``like`` is the text of the question it is too near to."""
 
     reason: str
     question: Question
+    like: str = ""
 
 
 def check_proposal(proposal: Proposal, document: Document, page: Page, source: str = "") -> Question | Rejected:
@@ -104,14 +105,18 @@ class Entry:
 
 
 def read_entry(question: Question) -> Entry:
-    """Return what is compared of a question. Two with other numbers, in the question or the answer, are never the same."""
+    """Return what is compared of a question.
+
+    Two of other companies, or with other numbers in the question or the answer, are never the same.
+    """
     words = split_words(question.text)
     years = parse_period(question.text).years
     asked = sorted(amount.value for amount in parse_amounts(question.text) if not amount.is_year)
     said = sorted(amount.value for amount in parse_amounts(question.answer) if not amount.is_year)
     verdict = question.answer[:3].lower().strip(" ,.") if is_verdict(question.answer) else ""
     form = tuple(said) or ("words" if question.answer else "")
-    return Entry(question, (years, tuple(asked), form, verdict), years, hash_grams(words, 1), hash_grams(words, 3),
+    who = str(question.metadata.get("company") or "")
+    return Entry(question, (who, years, tuple(asked), form, verdict), years, hash_grams(words, 1), hash_grams(words, 3),
                  frozenset(telling_words(question.text)))
 
 
@@ -157,9 +162,9 @@ class Admission:
         for place, entry in enumerate(entries):
             others = [self._entries[number] for number in near[place][0]]
             others += [entries[other] for other in near[place][1] if other in numbers]
-            reason = self._judge(entry, others, apart[place])
+            reason, like = self._judge(entry, others, apart[place])
             if reason:
-                self.rejected.append(Rejected(reason, entry.question))
+                self.rejected.append(Rejected(reason, entry.question, like))
             else:
                 numbers[place] = self._take(entry)
         for place, number in numbers.items():
@@ -194,18 +199,22 @@ class Admission:
         if texts:
             self._vectors.update(zip(texts, self.embed(texts)))
 
-    def _judge(self, entry: Entry, others: Sequence[Entry], apart: Sequence[Entry]) -> str:
-        """Return why a question is not let in, '' where it is."""
+    def _judge(self, entry: Entry, others: Sequence[Entry], apart: Sequence[Entry]) -> tuple[str, str]:
+        """Return why a question is not let in, and which it is like; '' where it is let in."""
         question = entry.question
-        if any(is_within(entry, other) or self._is_near(entry, other) for other in apart):
-            return "kept apart for evaluation"
-        if " ".join(split_words(question.text)) in self._texts or any(self._is_near(entry, other) for other in others):
-            return "like another question"
+        for other in apart:
+            if is_within(entry, other) or self._is_near(entry, other):
+                return "kept apart for evaluation", other.question.text
+        number = self._texts.get(" ".join(split_words(question.text)))
+        others = others if number is None else [self._entries[number]]
+        for other in others:
+            if number is not None or self._is_near(entry, other):
+                return "like another question", other.question.text
         if self.per_page and question.evidence:
             place = question.evidence[0]
             if self._pages[place.document, place.page] >= self.per_page:
-                return f"more than {self.per_page} a page"
-        return ""
+                return f"more than {self.per_page} a page", ""
+        return "", ""
 
     def _is_near(self, entry: Entry, other: Entry) -> bool:
         if jaccard(entry.grams, other.grams) >= ALIKE:
@@ -216,7 +225,7 @@ class Admission:
     def _take(self, entry: Entry) -> int:
         self._entries.append(entry)
         self.admitted.append(entry.question)
-        self._texts[" ".join(split_words(entry.question.text))] = len(self._entries)
+        self._texts[" ".join(split_words(entry.question.text))] = len(self._entries) - 1
         if entry.question.evidence:
             self._pages[entry.question.evidence[0].document, entry.question.evidence[0].page] += 1
         return len(self._entries) - 1

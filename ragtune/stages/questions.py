@@ -116,7 +116,7 @@ def run_questions(
     else:
         admission = job.ask_offline()
     rejected_file = _beside(out, "rejected")
-    _write(rejected_file, [{"reason": each.reason, **each.question.to_dict()} for each in admission.rejected])
+    _write(rejected_file, [_tell_rejected(each) for each in admission.rejected])
     questions = admission.admitted[:count]
     if not questions:
         raise _nothing(admission, f"{model or 'the offline asker'}", rejected_file)
@@ -151,6 +151,12 @@ def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     write_jsonl(temporary, rows)
     os.replace(temporary, path)
+
+
+def _tell_rejected(rejected: Rejected) -> dict[str, object]:
+    """Return the row of a rejected question."""
+    like = {"like": rejected.like} if rejected.like else {}
+    return {"reason": rejected.reason, **like, **rejected.question.to_dict()}
 
 
 def _nothing(admission: Admission, source: str, file: Path) -> QuestionError:
