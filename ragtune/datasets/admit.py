@@ -19,6 +19,7 @@ from ragtune.datasets.grounded import (
 )
 from ragtune.datasets.named import owner_of, stand_alone
 from ragtune.datasets.near import Buckets, hash_grams, jaccard, split_words
+from ragtune.documents.pack import current_pack
 from ragtune.files import hash_text
 from ragtune.records import Document, Evidence, Metadata, Page, Question, Record
 from ragtune.retrieval.periods import parse_period
@@ -62,9 +63,10 @@ def check_proposal(proposal: Proposal, document: Document, page: Page, source: s
     text, answer = " ".join(proposal.question.split()), " ".join(proposal.answer.split())
     quote = find_quote(page.text, proposal.quote)
     asked = stand_alone(text, owner) if text else ""
-    metadata: Metadata = {"company": owner.name, "document": document.name}
-    if document.metadata.get("fiscal_year") is not None:
-        metadata = {**metadata, "fiscal_year": document.metadata["fiscal_year"]}
+    rules = current_pack().metadata
+    metadata: Metadata = {rules.owner.column: owner.name, "document": document.name}
+    if document.metadata.get(rules.year) is not None:
+        metadata = {**metadata, rules.year: document.metadata[rules.year]}
     if source:
         metadata = {**metadata, "asked_by": source}
 
@@ -115,7 +117,7 @@ def read_entry(question: Question) -> Entry:
     said = sorted(amount.value for amount in parse_amounts(question.answer) if not amount.is_year)
     verdict = question.answer[:3].lower().strip(" ,.") if is_verdict(question.answer) else ""
     form = tuple(said) or ("words" if question.answer else "")
-    who = str(question.metadata.get("company") or "")
+    who = str(question.metadata.get(current_pack().metadata.owner.column) or "")
     return Entry(question, (who, years, tuple(asked), form, verdict), years, hash_grams(words, 1), hash_grams(words, 3),
                  frozenset(telling_words(question.text)))
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from ragtune.datasets.wording import possessive
 from ragtune.documents.names import aliases_of, fold_name
 from ragtune.documents.pack import current_pack
+from ragtune.documents.packparts import Names
 from ragtune.records import Document
 from ragtune.retrieval.mentions import NameTable
 from ragtune.retrieval.periods import parse_period
@@ -45,26 +46,25 @@ def owner_of(document: Document) -> Owner:
     titled = [column for template in rules.title for column in re.findall(r"\{(\w+)\}", template)]
     named = (str(values[column]) for column in (rules.owner.column, *titled)
              if isinstance(values.get(column), str) and values[column] and column != rules.kind)
-    years = [*(column for column in rules.numbers if column.endswith("year")), "fiscal_year", "year"]
-    year = next((values[column] for column in years if values.get(column) is not None), None)
+    year = values.get(rules.year)
     period = pack.wording.periods[0].format(year=year) if year is not None else ""
-    if period and values.get("quarter") is not None:
-        period = f"Q{values['quarter']} of {period}"
+    if period and values.get(rules.quarter) is not None:
+        period = f"Q{values[rules.quarter]} of {period}"
     name = next(named, document.name.replace("_", " "))
     return Owner(name, period, str(values.get("aliases") or ""))
 
 
 @lru_cache(maxsize=64)
-def _names(name: str, aliases: str) -> NameTable:
-    every = [alias for each in (name, *filter(None, aliases.split("|"))) for alias in aliases_of(each)]
-    return NameTable({name: every})
+def _names(name: str, aliases: str, names: Names) -> NameTable:
+    every = [alias for each in (name, *filter(None, aliases.split("|"))) for alias in aliases_of(each, names)]
+    return NameTable({name: every}, names.terms)
 
 
 def is_owner_named(text: str, owner: Owner) -> bool:
     """Tell whether a question names the owner, by one of its names."""
     if fold_name(owner.name) and fold_name(owner.name) in fold_name(text):
         return True
-    mentions = _names(owner.name, owner.aliases).find(text)
+    mentions = _names(owner.name, owner.aliases, current_pack().names).find(text)
     return any(mention.strength > 0.5 and not mention.is_misspelt for mention in mentions)
 
 
