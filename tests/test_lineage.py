@@ -86,7 +86,8 @@ def test_passages_are_read_from_the_prompt_as_they_were_shown() -> None:
 
 
 def test_a_footnote_that_looks_like_a_head_begins_no_passage() -> None:
-    content = "[1] Acme 10-K 2021, page 2\nNet sales 2021: 5\n\n[1] See page 7\nmore\n\n[2] Acme 10-K 2021, page 3\nx\n\nQuestion: ?"
+    content = ("[1] Acme 10-K 2021, page 2\nNet sales 2021: 5\n\n[1] See page 7\nmore\n\n[2] Acme 10-K 2021, page 3\nx\n\n"
+               "Question: ?")
     row = Example(({"role": "user", "content": content},), "y", {"passages": ["a", "b"]})
     assert [(p.number, p.text) for p in shown_passages(row)] == [(1, "Net sales 2021: 5\n\n[1] See page 7\nmore"), (2, "x")]
 

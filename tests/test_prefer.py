@@ -35,8 +35,8 @@ from ragtune.records import Evidence, Example, Pair, Question
 from ragtune.stages.prefer import score_completion
 
 SALES_ROW = (Evidence(A, 2, "Net sales $ 4,210 $ 3,900"),)
-GROWTH = Question("growth", "What was the growth rate of Acme's net sales from FY2020 to FY2021?", "7.9%", SALES_ROW, "growth",
-                  "Net sales 2021: 4,210\nNet sales 2020: 3,900\n4,210 / 3,900 - 1 = 7.9%")
+GROWTH = Question("growth", "What was the growth rate of Acme's net sales from FY2020 to FY2021?", "7.9%", SALES_ROW,
+                  "growth", "Net sales 2021: 4,210\nNet sales 2020: 3,900\n4,210 / 3,900 - 1 = 7.9%")
 CHANGE = Question("change", "What was the change in Acme's net sales between FY2020 and FY2021?", "$310 million", SALES_ROW,
                   "difference", "Net sales 2021: 4,210\nNet sales 2020: 3,900\n4,210 - 3,900 = 310")
 ROSE = Question("rose", "Did Acme's net sales decrease in fiscal 2021?",
@@ -87,7 +87,8 @@ def test_every_reason_is_made_of_shown_rows_and_differs_in_outcome() -> None:
 @pytest.mark.parametrize(("question", "rejected"), [
     (SALES, "Net sales 2020: 3,900\nAnswer: $3,900 million"),
     (CAPEX, "Purchases of property, plant and equipment 2020: (203)\nAnswer: $203 million"),
-    (RATIO, "Purchases of property, plant and equipment 2020: (203)\nNet sales 2020: 3,900\n203 / 3,900 = 5.2%\nAnswer: 5.2%"),
+    (RATIO, "Purchases of property, plant and equipment 2020: (203)\nNet sales 2020: 3,900\n203 / 3,900 = 5.2%\n"
+            "Answer: 5.2%"),
 ])
 def test_neighbouring_year_says_the_other_year_in_the_same_form(question: Question, rejected: str) -> None:
     pairs = of_reason(make_pairs(question), "neighbouring_year")
@@ -213,8 +214,8 @@ def test_shares_leave_reasons_out_and_per_row_bounds_them() -> None:
     assert none.pairs == ()
     only = make_pairs(*ALL, shares={**dict.fromkeys(MISTAKES, 0.0), "wrong_row": 1.0})
     assert {pair.provenance["reason"] for pair in only.pairs} == {"wrong_row"}
-    half = make_pairs(*ALL, shares={"needless_refusal": 0.5}, rows_per_question=20)
-    every = make_pairs(*ALL, rows_per_question=20)
+    half = make_pairs(*ALL, shares={"needless_refusal": 0.5}, rows_per_question=10)
+    every = make_pairs(*ALL, rows_per_question=10)
     share = len(of_reason(half, "needless_refusal")) / len(of_reason(every, "needless_refusal"))
     assert 0.3 < share < 0.7
     two = make_pairs(*ALL, shares={"per_row": 2})
@@ -296,7 +297,8 @@ def test_sampled_answers_pair_the_best_with_the_likeliest_mistake() -> None:
 
 def test_sampled_answers_without_right_or_wrong_are_counted() -> None:
     row = make_rows(SALES)[0]
-    cases = [["Answer: $1", "Answer: $2"], [row.completion], [row.completion, f"Net sales were $4,210 million\n{row.completion}"]]
+    longer = f"Net sales were $4,210 million\n{row.completion}"
+    cases = [["Answer: $1", "Answer: $2"], [row.completion], [row.completion, longer]]
     made = build_sampled_pairs([row] * 3, [SALES] * 3, cases, score_completion)
     assert made.pairs == ()
     assert made.skipped == {"fewer than two different samples": 1, "no sample is correct": 1, "no sample is worse": 1}
@@ -345,7 +347,8 @@ def test_trl_takes_pairs_and_labels_as_they_are(tmp_path: Path) -> None:
 
     from ragtune.models.chat import load_chat
 
-    pairs = make_pairs(*ALL).pairs
+    made = make_pairs(SALES, GROWTH, NOTHING)
+    pairs = [of_reason(made, reason)[0] for reason in sorted({pair.provenance["reason"] for pair in made.pairs})]
     write_jsonl(tmp_path / "pairs.jsonl", map(render_pair, pairs))
     write_jsonl(tmp_path / "kto.jsonl", build_labels(pairs))
     chat = load_chat(Generator())
@@ -355,12 +358,38 @@ def test_trl_takes_pairs_and_labels_as_they_are(tmp_path: Path) -> None:
     for row, pair in zip(loaded["pairs"], pairs):
         assert is_conversational(row)
         text = maybe_apply_chat_template({key: row[key] for key in ("prompt", "chosen", "rejected")}, chat.tokenizer)
-        ids = {half: chat.encode_example(pair.prompt, said) for half, said in (("chosen", pair.chosen), ("rejected", pair.rejected))}
-        for half, (prompt, completion) in ids.items():  # tokens as ours for tuning and serving
+        for half, said in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            prompt, completion = chat.encode_example(pair.prompt, said)  # the tokens of tuning and serving
             whole = chat.tokenizer(text["prompt"] + text[half], add_special_tokens=False)["input_ids"]
             assert whole[: len(prompt) + len(completion)] == prompt + completion
     for row in loaded["kto"]:
         assert isinstance(row["label"], bool)
         assert is_conversational(row)
-        assert maybe_apply_chat_template({k: row[k] for k in ("prompt", "completion", "label")}, chat.tokenizer)["completion"]
+        columns = {key: row[key] for key in ("prompt", "completion", "label")}
+        assert maybe_apply_chat_template(columns, chat.tokenizer)["completion"]
     assert {row["label"] for row in loaded["kto"]} == {True, False}
+
+
+@pytest.mark.parametrize("method", ["DPO", "KTO", "Reward"])
+def test_each_trainer_takes_a_step_on_them(method: str, tmp_path: Path) -> None:
+    """Rows as they lie in the files, provenance and all; none is dropped or cut."""
+    import trl
+    from datasets import Dataset as Rows
+    from tiny_model import make_tiny_model
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    pairs = make_pairs(SALES, NOTHING).pairs[:4]
+    rows = build_labels(pairs) if method == "KTO" else [render_pair(pair) for pair in pairs]
+    folder = make_tiny_model(tmp_path / "model", positions=4096)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if method == "Reward":
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, pad_token_id=tokenizer.pad_token_id)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    arguments = getattr(trl, f"{method}Config")(
+        output_dir=str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=2, max_length=4096, use_cpu=True,
+        bf16=False, report_to="none", save_strategy="no", disable_tqdm=True)
+    trainer = getattr(trl, f"{method}Trainer")(
+        model=model, args=arguments, train_dataset=Rows.from_list(rows), processing_class=tokenizer)
+    assert len(trainer.train_dataset) == len(rows)
+    assert trainer.train().training_loss > 0
