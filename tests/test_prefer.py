@@ -186,6 +186,19 @@ def test_without_gold_the_unsupported_answer_has_the_form_asked_for_and_is_no_lu
         assert stated.kind == wanted[pair.provenance["question_id"]]
 
 
+def test_a_shown_row_that_may_be_what_was_asked_is_not_rejected() -> None:
+    """A question counted as unanswerable, though a shown row of its company and year has its very name."""
+    doubtful = Question("doubtful", "What were Acme's net sales in 2021?", kind="unanswerable")
+    elsewhere = Question("elsewhere", "What were Pellandor's net sales in 2021?", kind="unanswerable")
+    earlier = Question("earlier", "What were Acme's net sales in 2017?", kind="unanswerable")
+    said = {question.id: {bare(pair.rejected).split("\n")[0] for pair in make_pairs(question).pairs}
+            for question in (doubtful, elsewhere, earlier)}
+    assert said["doubtful"]
+    assert "Net sales 2021: 4,210" not in said["doubtful"]
+    assert said["elsewhere"] & {"Net sales 2021: 4,210", "Net sales 2021: 9,876"}
+    assert "Net sales 2020: 3,900" in said["earlier"]
+
+
 def test_closed_book_rows_show_nothing_to_be_wrong_about() -> None:
     made = make_pairs(SALES, NOTHING, closed_book_share=1.0)
     assert made.pairs == ()
@@ -243,8 +256,8 @@ def test_an_answer_restated_from_its_own_rows_is_itself(new: int, old: int, form
     said = "rose" if new > old else "fell"
     completion = {
         "lookup": f"{cited[0]}\nAnswer: ${new:,} million",
-        "growth": "\n".join([*cited, f"{new:,} / {old:,} - 1 = {100 * (new / old - 1):,.1f}%",
-                             f"Answer: {100 * (new / old - 1):,.1f}%"]),
+        "growth": "\n".join([*cited, f"{new:,} / {old:,} - 1 = {100 * (new / old - 1):.1f}%",
+                             f"Answer: {100 * (new / old - 1):.1f}%"]),
         "change": "\n".join([*cited, f"{new:,} - {old:,} = {new - old:,}",
                              f"Answer: {'-' if new < old else ''}${abs(new - old):,} million"]),
         "rose": "\n".join([*cited, f"Answer: Yes, net sales {said} from ${old:,} million to ${new:,} million."]),

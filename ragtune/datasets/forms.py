@@ -132,7 +132,7 @@ def _compare(stated: Stated, rows: Sequence[Row], first: Decimal, second: Decima
 def _round_as(shown: str, value: Decimal) -> str:
     """Return a value with the decimals, and the percent sign, of a shown result."""
     decimals = len(shown.rstrip("%").partition(".")[2])
-    return f"{100 * value:,.{decimals}f}%" if shown.endswith("%") else f"{value:,.{decimals}f}"
+    return f"{100 * value:.{decimals}f}%" if shown.endswith("%") else f"{value:.{decimals}f}"
 
 
 def own_operands(stated: Stated, rows: Sequence[Row]) -> list[tuple[Row, str]] | None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from ragtune.answering.guard import find_amounts
 from ragtune.datasets.forms import Operands, Stated, restate, show_unlike
 from ragtune.models.asked import parse_question
+from ragtune.models.extractive import MIN_SCORE
 from ragtune.models.rows import Matcher, Prompt, Row, passages_of
 from ragtune.records import REFUSAL, Passage
 
@@ -123,7 +124,8 @@ def needless_refusal(row: Grounded, draw: random.Random) -> Iterator[str]:
 def unsupported_answer(row: Grounded, draw: random.Random) -> Iterator[str]:
     """The shown row nearest to what was asked, though no passage holds the answer.
 
-    Where the question has an answer elsewhere (``stated``), the mistake has the form of that.
+    Where the question has an answer elsewhere (``stated``), the mistake has the form of that. A row that may well be what
+    was asked for is left alone: the same company and year, under a label that means the same.
     """
     if row.completion != REFUSAL or not row.prompt.rows:
         return
@@ -135,17 +137,20 @@ def unsupported_answer(row: Grounded, draw: random.Random) -> Iterator[str]:
         years = asked.years or (max(year for shown in row.prompt.rows for year in shown.cells),)
         name = asked.names[0] if asked.names and asked.names[0] else row.prompt.question
         wanted = [(name, years[0])]
+    name, year = wanted[0]
     named = passages_of(row.companies, row.prompt.question)
+    called = [label for _, label in row.prompt.names]
 
-    def nearness(shown: Row, name: str, year: str) -> float:
-        names = [name, *(label for phrase, label in row.prompt.names if phrase.lower() in row.prompt.question.lower())]
-        return (max(matcher.score(other, shown.label) for other in names) + 0.1 * (year in shown.cells)
-                + 0.2 * (row.companies[shown.passage.number - 1] in named))
+    def is_named(shown: Row) -> bool:
+        return row.companies[shown.passage.number - 1] in named
 
-    ranked = sorted(row.prompt.rows, key=lambda shown: -nearness(shown, *wanted[0]))
-    for first in ranked[:_ALIKE]:
+    scores = {shown.label: max(matcher.score(other, shown.label) for other in (name, *called)) for shown in row.prompt.rows}
+    ranked = sorted(row.prompt.rows, key=lambda shown: -(
+        scores[shown.label] + 0.1 * (year in shown.cells) + 0.2 * is_named(shown)))
+    for first in ranked[: 2 * _ALIKE]:
         taken = _complete(first, wanted, row.prompt.rows, matcher)
-        if taken:
+        is_asked = scores[first.label] >= MIN_SCORE and is_named(first) and year in {year for _, year in taken}
+        if taken and not is_asked:
             yield from _said(row.stated or _LOOKUP, taken)
 
 
