@@ -202,8 +202,13 @@ def _shows_all(lines: Sequence[str], gold: Sequence[Passage]) -> bool:
 def _trace(
     row: Row, shown: Sequence[Passage], gold: Sequence[Passage], retrieval: Retrieval, groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Return where a row came from: question, evidence, the passages in order and their ranks in the search."""
+    """Return where a row came from: question, evidence, the passages in order and their ranks in the search.
+
+    ``file`` and ``files`` (one a passage) are the hashes of the documents' files, by which a later index is told from this.
+    """
     ranks = [row.ranks.get(passage.chunk_id) for passage in gold]
+    files = {hit.chunk.document: hit.chunk.document_id for hit in row.hits}
+    files |= {need.evidence.document: need.chunks[0].document_id for need in row.needs}
     return {
         "question_id": row.question.id,
         "kind": row.question.kind,
@@ -211,8 +216,10 @@ def _trace(
         "row": row.number,
         "groups": list(groups),
         "documents": sorted({evidence.document for evidence in row.question.evidence}),
-        "evidence": [{"document": e.document, "page": e.page} for e in row.question.evidence],
+        "evidence": [{"document": e.document, "page": e.page, "file": files.get(e.document, "")}
+                     for e in row.question.evidence],
         "passages": [passage.chunk_id for passage in shown],
+        "files": [{"document": passage.document, "id": files[passage.document]} for passage in shown],
         "ranks": [row.ranks.get(passage.chunk_id) for passage in shown],
         "gold": [passage.chunk_id for passage in gold],
         "gold_injected": any(rank is None or rank > retrieval.k for rank in ranks),

@@ -21,6 +21,11 @@ def dataset_folder(recipe: Recipe) -> Path:
     return _place(recipe, recipe.dataset.folder, "dataset")
 
 
+def pairs_folder(recipe: Recipe) -> Path:
+    """Return the folder of preference pairs."""
+    return _place(recipe, recipe.pairs.folder, "pairs")
+
+
 def run_folder(recipe: Recipe) -> Path:
     """Return the run folder."""
     return _place(recipe, recipe.training.folder, "run")

@@ -181,6 +181,21 @@ class Dataset(Section):
         return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
 
 
+class Pairs(Section):
+    """How tuning rows become preference pairs. A share is that of the rows which give occasion to such a mistake."""
+
+    folder: str | None = Field(None, description="Where the pairs folder lies; default work/NAME/pairs.")
+    per_row: int = Field(3, ge=1, le=7, description="Most pairs of one row; of those possible so many are drawn.")
+    neighbouring_year: float = Field(1.0, ge=0, le=1, description="Share rejected for the row's amount of another year.")
+    wrong_row: float = Field(1.0, ge=0, le=1, description="Share rejected for another row of the gold passage.")
+    other_company: float = Field(1.0, ge=0, le=1, description="Share rejected for a shown row of another company.")
+    swapped_operand: float = Field(1.0, ge=0, le=1, description="Share rejected for a calculation the wrong way round.")
+    wrong_citation: float = Field(1.0, ge=0, le=1, description="Share rejected for citing a passage without the row.")
+    needless_refusal: float = Field(1.0, ge=0, le=1, description="Share rejected for refusing what the passages hold.")
+    unsupported_answer: float = Field(1.0, ge=0, le=1, description="Share rejected for answering what they do not hold.")
+    seed: int = Field(0, description="Seed of every draw.")
+
+
 class Training(Section):
     """How the generator is tuned."""
 
@@ -230,5 +245,6 @@ class Recipe(Section):
     adapting: Adapting = Adapting()
     answering: Answering = Answering()
     dataset: Dataset = Dataset()
+    pairs: Pairs = Pairs()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
