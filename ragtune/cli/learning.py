@@ -110,6 +110,54 @@ def show(
         print_row(row)
 
 
+@dataset.command()
+@recipe_options()
+@out_option("pairs")
+@folder_option("dataset")
+@folder_option("index")
+def pairs(
+    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, dataset_path: str | None,
+    index_path: str | None,
+) -> None:
+    """Make preference pairs of the dataset's rows: the grounded answer against what a model gets wrong.
+
+    The folder has pairs.jsonl (DPO, reward models) and kto.jsonl (labels for KTO), and the same for the test side.
+    """
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.stages.prefer import run_pairs
+
+    with progress() as report:
+        summary = run_pairs(recipe, Path(dataset_path) if dataset_path else None, Path(index_path) if index_path else None,
+                            Path(out) if out else None, report)
+    (print_json if as_json else print_facts)(summary.to_dict())
+
+
+@dataset.command()
+@recipe_options()
+@folder_option("dataset")
+@folder_option("index")
+@click.pass_context
+def stale(
+    context: click.Context, recipe_name: str, settings: tuple[str, ...], as_json: bool, dataset_path: str | None,
+    index_path: str | None,
+) -> None:
+    """Say which rows the index of today has made outdated, and why. Exits with 1 where there are any."""
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.stages.stale import run_stale
+
+    with progress() as report:
+        summary = run_stale(recipe, Path(dataset_path) if dataset_path else None, Path(index_path) if index_path else None,
+                            report)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        from ragtune.cli.rows import print_stale
+
+        print_stale(summary)
+    if summary.outdated:
+        context.exit(1)
+
+
 def _read_named(recipe_name: str | None, settings: tuple[str, ...], dataset_path: str | None) -> Recipe | None:
     """Return the recipe, None where only a dataset folder is named."""
     if not recipe_name and not dataset_path:

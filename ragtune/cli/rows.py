@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from ragtune.cli.terminal import print_facts
+
 if TYPE_CHECKING:
     from ragtune.datasets.folded import FoldedRow
+    from ragtune.stages.stale import StaleSummary
+
+MOST_STALE = 20
+"""Outdated rows that are listed."""
+
+
+def print_stale(summary: StaleSummary) -> None:
+    """Print the counts of outdated rows, then the first of them."""
+    facts = summary.to_dict()
+    print_facts({key: value for key, value in facts.items() if key != "outdated"})
+    for row in summary.outdated[:MOST_STALE]:
+        click.echo(f"  {row.side} line {row.line}: {row.question_id}: {', '.join(row.reasons)} "
+                   f"({', '.join(row.documents) or 'document not known'})")
+    if len(summary.outdated) > MOST_STALE:
+        click.echo(f"  and {len(summary.outdated) - MOST_STALE} more (--json lists all)")
 
 
 def print_row(row: FoldedRow) -> None:

@@ -7,7 +7,7 @@ ones are here to be measured against.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ragtune.answering.prompt import render_chunk
@@ -83,7 +83,7 @@ def is_hard(chunk: Chunk, question: Question, needs: Sequence[Need]) -> bool:
                                        for line in render_chunk(chunk).split("\n")})
 
 
-def labels_of(question: Question) -> Collection[str]:
+def labels_of(question: Question) -> set[str]:
     """Return the labels, in small letters, of the rows that lead to the answer."""
     return {line.rpartition(": ")[0].rpartition(" ")[0].lower() for line in justified_lines(question)}
 

@@ -188,7 +188,7 @@ def _asks_year(question: str, year: str) -> bool:
 
 def _is_like(other: Row, right: Row, years: Sequence[str]) -> bool:
     """Tell whether a row has amounts of the same sort in these years: percentages, amounts a share, or money."""
-    if not all(year in other.cells for year in years) or other.is_per_share != right.is_per_share:
+    if not all(year in other.cells for year in years) or other.is_whole != right.is_whole:
         return False
     return all(("%" in other.cells[year]) == ("%" in right.cells[year]) for year in years)
 
