@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from test_stage_dataset import NAMES, home, make_recipe  # noqa: F401
 
+from ragtune.cli.main import ragtune
+from ragtune.cli.terminal import run_guarded
 from ragtune.datasets.folder import open_dataset
 from ragtune.datasets.lineage import DOCUMENT_GONE, FILE_CHANGED, PASSAGE_CHANGED, PASSAGE_GONE
 from ragtune.datasets.prefer import read_pairs
@@ -49,6 +51,29 @@ def test_nothing_is_stale_against_the_index_it_was_built_from(recipe: Recipe) ->
     assert found.is_same_index
     assert found.is_same_prompt
     assert set(seen) == {"tracing train rows", "tracing test rows"}
+
+
+def call(recipe: Recipe, folder: Path, *arguments: str) -> int:
+    """Call a command with the recipe written down."""
+    (folder / "recipe.yaml").write_text(json.dumps(json.loads(recipe.model_dump_json())))  # JSON is YAML
+    return run_guarded(ragtune, ["dataset", *arguments, "--recipe", str(folder / "recipe.yaml")])
+
+
+def test_the_commands_say_what_is_stale_and_make_pairs(
+    changing: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(changing, tmp_path, "stale") == 0
+    assert call(changing, tmp_path, "pairs", "--out", str(tmp_path / "pairs"), "--json") == 0
+    printed = capsys.readouterr().out
+    made = json.loads(printed[printed.index("{"):])
+    assert made["train"]["pairs"] == len(read_pairs(tmp_path / "pairs/pairs.jsonl"))
+    built = open_dataset(Path(changing.work) / "tiny/dataset")
+    gone = min(name for row in built.train for name in row.provenance["documents"])
+    remove_documents(changing, tmp_path / "index", [gone])
+    assert call(changing, tmp_path, "stale") == 1
+    listed = capsys.readouterr().out
+    assert f"document gone ({gone})" in listed
+    assert "(--json lists all)" in listed
 
 
 def test_a_removed_document_makes_its_rows_stale_and_no_others(changing: Recipe, tmp_path: Path) -> None:
