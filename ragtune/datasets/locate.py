@@ -139,24 +139,28 @@ class _Shelved:
         too many of its numbers."""
         pairs, lines = set(pairwise(wanted)), self.document.pages[place].text.split("\n")
         words = [_words(line) for line in lines]
-        best, span = 0.0, (0, 0)
+
+        def share_of(first: int, end: int) -> float:
+            return len(pairs.intersection(pairwise(chain.from_iterable(words[first:end])))) / len(pairs)
+
+        best, begin, end = 0.0, 0, 0
         for first in range(len(lines)):
-            last, held = first, list(words[first])
-            while last + 1 < len(lines) and len(held) < len(wanted):
+            last, count = first + 1, len(words[first])
+            while last < len(lines) and count < len(wanted):
+                count += len(words[last])
                 last += 1
-                held += words[last]
-            share = len(pairs & set(pairwise(held))) / len(pairs)
-            # The line after may hold the end of a text that began in the middle of the first.
-            if last + 1 < len(lines) and (more := len(pairs & set(pairwise(held + words[last + 1]))) / len(pairs)) > share:
-                share, last = more, last + 1
-            if share > best:
-                best, span = share, (first, last + 1)
+            last += last < len(lines)  # the text may begin in the middle of the first line, and so end one line later
+            if (share := share_of(first, last)) > best:
+                best, begin, end = share, first, last
+        while end - begin > 1 and share_of(begin + 1, end) == best:
+            begin += 1
+        while end - begin > 1 and share_of(begin, end - 1) == best:
+            end -= 1
         numbers = {word for word in wanted if _NUMBER.fullmatch(word)}
-        held = list(chain.from_iterable(words[span[0] : span[1]]))
-        if len(numbers.intersection(held)) < NUMBERS_SHARE * len(numbers):
+        if len(numbers.intersection(chain.from_iterable(words[begin:end]))) < NUMBERS_SHARE * len(numbers):
             best = 0.0
         page = self.document.pages[place].number
-        return best, Evidence(self.document.name, page, "\n".join(lines[span[0] : span[1]]).strip())
+        return best, Evidence(self.document.name, page, "\n".join(lines[begin:end]).strip())
 
 
 class _Library:
@@ -164,7 +168,7 @@ class _Library:
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
-        self.names = [document.name for document in pages.documents()]
+        self.names = dict.fromkeys(document.name for document in pages.documents())
         self.shelved: dict[str, _Shelved] = {}
         self._plain: dict[str, list[str]] = {}
         for name in self.names:
@@ -186,9 +190,9 @@ class _Library:
         """Return the evidence on its page, or None, and the outcome. ``near`` are pages of the question's other evidence."""
         wanted, words = fold(evidence.text), _words(evidence.text)
         named = [evidence.document] if evidence.document in self.names else []
-        named += [name for name, _ in near if name not in named]
+        named += [name for name, _ in near if name in self.names and name not in named]
         outcome = SHORT
-        for is_named, names in ((True, named), (False, self.names)):
+        for is_named, names in ((True, named), (False, list(self.names))):
             if names and len(wanted) >= MIN_CHARACTERS[is_named]:
                 outcome = MISSING
                 found = [list(self.open(name).find_exact(evidence.text)) for name in names]

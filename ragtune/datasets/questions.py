@@ -57,11 +57,10 @@ def _read_each(path: Path, read: Callable[[Entry], Iterable[Question]], mend: st
     questions: list[Question] = []
     places: dict[str, str] = {}
     for entry in read_entries(path):
-        for question in read(entry):
+        for question in _read_whole(read, entry):
             if question.id in places:
                 raise QuestionError(f"{entry.where}: the id '{question.id}' stands in {places[question.id]} already. "
                                     "Give each question its own id.")
-            _check_unicode(question, entry.where)
             places[question.id] = entry.place
             questions.append(question)
     if not questions:
@@ -69,13 +68,15 @@ def _read_each(path: Path, read: Callable[[Entry], Iterable[Question]], mend: st
     return questions
 
 
-def _check_unicode(question: Question, where: str) -> None:
-    """Raise QuestionError for half a character, which JSON can write (\\ud800) and no file can hold."""
+def _read_whole(read: Callable[[Entry], Iterable[Question]], entry: Entry) -> list[Question]:
+    """Return an entry's questions. QuestionError: holds half a character (\\ud800), which JSON writes but no file holds."""
     try:
-        json.dumps(question.to_dict(), ensure_ascii=False).encode()
+        questions = list(read(entry))
+        json.dumps([question.to_dict() for question in questions], ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         found = error.object[error.start]
-        raise QuestionError(f"{where}: holds half a character ({found!a}). Write the text anew.") from None
+        raise QuestionError(f"{entry.where}: holds half a character ({found!a}). Write the text anew.") from None
+    return questions
 
 
 def save_questions(path: Path, questions: Iterable[Question]) -> int:

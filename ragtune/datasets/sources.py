@@ -156,7 +156,8 @@ def _is_tatqa(row: Row) -> bool:
 
 
 def _is_squad(row: Row) -> bool:
-    return isinstance(row.get("paragraphs"), list) or ("context" in row and isinstance(row.get("answers"), Mapping))
+    is_article = isinstance(row.get("paragraphs"), list) and not _is_tatqa(row)
+    return is_article or ("context" in row and isinstance(row.get("answers"), Mapping))
 
 
 def _is_ragas(row: Row) -> bool:
