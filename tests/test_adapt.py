@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from ragtune.cli.adapting import print_adapted
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.datasets.questions import save_questions
@@ -21,6 +22,7 @@ from ragtune.retrieval.adapter import adapter_for, find_version, open_adapter
 from ragtune.retrieval.gate import Verdict
 from ragtune.retrieval.index import build_index, open_index
 from ragtune.retrieval.rerank import open_ranker
+from ragtune.retrieval.trial import Trial
 from ragtune.stages.adapt import FITTERS, run_adapt
 from ragtune.stages.material import Fitted, gather_material
 
@@ -140,6 +142,26 @@ def test_fused_search_is_judged_as_such_and_weights_are_tried(home: Path) -> Non
     assert weights["1.0"] == {row.scope: row.after for row in part.recall if row.k == 1}
     dense = {row.scope: row.after for row in run_adapt(recipe, out=home / "dense").parts[0].recall if row.k == 1}
     assert weights["0.0"] == dense
+
+
+def test_weights_of_the_fusion_are_fitted_where_they_help(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_questions(home / "questions.jsonl", [
+        Question(f"{company}-{page}", f"{said} {company}", "yes", (Evidence(f"{company.upper()}_2021_10K", page),))
+        for company in COMPANIES for page, (said, _) in enumerate(TOPICS, start=1)])
+    recipe = make_recipe(home)
+    changed = {"method": "fused", "dense_weight": 2.0}
+    fused = recipe.model_copy(update={"retrieval": recipe.retrieval.model_copy(update=changed)})
+    part = run_adapt(fused, "weights").parts[0]
+    assert not part.is_accepted  # both searchers find all: nothing to gain
+    assert part.facts["settings"] == {"retrieval.dense_weight": 2.0, "retrieval.lexical_weight": 1.0}
+    find = Trial.find_dense
+    monkeypatch.setattr(Trial, "find_dense", lambda *arguments: [found[1:] for found in find(*arguments)])  # a bad one
+    summary = run_adapt(fused, "weights")
+    part = summary.parts[0]
+    assert part.is_accepted
+    assert part.facts["settings"]["retrieval.dense_weight"] < part.facts["settings"]["retrieval.lexical_weight"]
+    assert (part.folder, (home / "work/t/weights").exists()) == ("", False)
+    print_adapted(summary)
 
 
 def test_a_ranked_search_is_judged_with_its_ranker(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.answering.prompt import REFUSAL
+from ragtune.documents.pack import use_pack
 from ragtune.evaluation.answers import is_refusal_text, polarity_of, score_answer
+from ragtune.evaluation.wording import content_words, refusal_signs, speaks_of_less
 from ragtune.records import Question
 
 CAPEX = "What is the FY2018 capital expenditure amount (in USD millions) for 3M?"
@@ -76,6 +78,17 @@ def test_numbers(question: str, gold: str, answer: str, expected: str) -> None:
 )
 def test_yes_and_no(gold: str, answer: str, expected: str) -> None:
     assert outcome(gold, answer, "Has Acme increased its debt in 2018?") == expected
+
+
+def test_words_of_the_field_are_the_packs() -> None:
+    sent = "I cannot say; I do not have access. Please check the company's annual report."
+    assert (refusal_signs(sent), speaks_of_less("a net outflow"), content_words("fiscal pumps")) == (4, True, {"pump"})
+    with use_pack("plain"):
+        assert (refusal_signs(sent), speaks_of_less("a net outflow")) == (3, False)
+        assert content_words("fiscal pumps") == {"fiscal", "pump"}
+        assert refusal_signs(sent.replace("company's annual report", "official website")) == 4
+        assert outcome("4.2 bar", "It was 4.2 bar.", "What was the pressure?") == "correct"
+        assert outcome("Yes", "No, it fell.", "Did the pressure rise?") == "wrong"
 
 
 def test_free_text_by_its_words() -> None:

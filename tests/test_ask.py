@@ -13,7 +13,7 @@ from dataset_fakes import ACME, CASH, RIVAL, STATEMENT, ZENITH, MemoryPages, mak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtune.datasets.ask import ask_questions, documents_kept
+from ragtune.datasets.ask import KINDS, ask_questions, documents_kept
 from ragtune.datasets.facts import Fact, find_facts, is_usable_label, is_usable_row
 from ragtune.datasets.questions import is_calculation, is_restated
 from ragtune.datasets.wording import call_line, lower_first, possessive, read_value, show_answer
@@ -131,10 +131,15 @@ def check(question: Question, pages: MemoryPages) -> None:
     values = [abs(amount(line.rpartition(": ")[2])) for line in rows]
     if question.kind == "lookup":
         assert [abs(amount(re.sub(r" [a-z]+$", "", question.answer)))] == values
-    elif question.kind == "yes_no":
+    elif question.kind == "multi_span":
+        assert len(rows) == 2
+        said = [re.sub(r"( [a-z]+)? in \d{4}$", "", part) for part in question.answer.split(" and ")]
+        assert [abs(amount(text)) for text in said] == values
+    elif question.kind in ("yes_no", "versus"):
         assert len(rows) == 2
         rises = bool(re.search("increase|higher", question.text))
         assert question.answer.startswith("Yes" if (values[0] > values[1]) == rises else "No")
+        assert ("above" in question.answer or "rose" in question.answer) == (values[0] > values[1])
     else:
         assert len(rows) == 2
         assert is_calculation(lines[2])
@@ -148,7 +153,7 @@ def test_questions_are_right_distinct_and_of_all_kinds() -> None:
     questions = ask_questions(PAGES, 120, seed=3)
     assert len(questions) >= 60
     assert len({q.text for q in questions}) == len({q.id for q in questions}) == len(questions)
-    assert set(Counter(q.kind for q in questions)) == {"lookup", "difference", "growth", "ratio", "yes_no", "unanswerable"}
+    assert set(Counter(q.kind for q in questions)) == set(KINDS)
     assert {q.metadata["document"] for q in questions} == {"ACME_2021_10K", "ZENITH_2021_10K"}
     for question in questions:
         check(question, PAGES)

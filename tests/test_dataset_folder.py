@@ -10,13 +10,13 @@ import pytest
 from dataset_fakes import ACME, ZENITH, MemorySearcher, count_words
 
 from ragtune.answering.prompt import REFUSAL, prompt_hash
-from ragtune.datasets.card import CardFacts, count_rows, render_card
+from ragtune.datasets.card import CardFacts, count_rows, find_columns, render_card
 from ragtune.datasets.folder import open_dataset, parse_row, render_row, save_rows
 from ragtune.datasets.instruct import build_examples
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
 from ragtune.recipe.schema import Dataset, Generator, Recipe, Retrieval
-from ragtune.records import Evidence, Example, Question
+from ragtune.records import Document, Evidence, Example, Question
 
 QUESTION = Question("sales", "What were Acme's net sales in 2021?", "$4,210 million",
                     (Evidence("ACME_2021_10K", 2, "Net sales $ 4,210 $ 3,900"),), "lookup", "Net sales 2021: 4,210")
@@ -114,6 +114,37 @@ def test_card_tells_the_counts() -> None:
         assert words in card
     head = card.split("---\n")[1]
     assert "path: train.jsonl" in head
+
+
+def test_columns_are_those_that_half_of_the_documents_have() -> None:
+    documents = {name: Document(name, name, name, (), metadata) for name, metadata in {
+        "A": {"company": "Acme", "fiscal_year": 2021, "form": "10-K", "aliases": "x" * 99},
+        "B": {"company": "Best | Co", "fiscal_year": 2020, "audited": True, "aliases": "x" * 99}, "C": {"company": "Acme"},
+        "D": {"fiscal_year": 2020}}.items()}
+    questions = [Question("two", "?", "1", (Evidence("A", 1), Evidence("B", 2))),
+                 Question("gone", "?", "1", (Evidence("Z", 1),)),
+                 Question("named", "?", metadata={"document": "C"}), Question("own", "?", metadata={"company": "Own"})]
+    columns = find_columns(questions, documents)
+    assert columns == {
+        "two": {"company": ["Acme", "Best | Co"], "fiscal_year": ["2020", "2021"]},
+        "gone": {"company": [], "fiscal_year": []},
+        "named": {"company": ["Acme"], "fiscal_year": []}, "own": {"company": ["Own"], "fiscal_year": []}}
+    rows = [Example(({"role": "user", "content": "u"},), "a", {"question_id": id, "kind": "", "mode": "gold", "gold": [],
+                                                              "passages": []}) for id in columns for _ in range(2)]
+    card = render_card(rows, rows[:1], CardFacts(Recipe(name="x"), "i", "s", {}, {}, {}, columns=columns))
+    assert card.split("## Rows by company\n\n")[1].split("\n\n")[0].split("\n") == [
+        "| company | train | test |", "| --- | --- | --- |", "| Acme | 4 | 1 |", "| Best \\| Co | 2 | 1 |",
+        "| Own | 2 | 0 |", "| not named | 2 | 0 |"]
+
+
+def test_a_column_of_many_values_is_cut_at_the_most_frequent() -> None:
+    columns = {f"q{n}": {"company": [f"C{n:02d}"]} for n in range(40)}
+    rows = [Example(({"role": "user", "content": "u"},), "a", {"question_id": id, "kind": "", "mode": "gold", "gold": [],
+                                                              "passages": []}) for id in ["q39", *columns]]
+    card = render_card(rows, (), CardFacts(Recipe(name="x"), "i", "s", {}, {}, {}, columns=columns))
+    table = card.split("## Rows by company\n\n")[1].split("\n\n")[0].split("\n")
+    assert table[-2:] == ["| C39 | 2 | 0 |", "| 10 others | 10 | 0 |"]
+    assert len(table) == 2 + 30 + 1
 
 
 def test_datasets_library_reads_the_folder(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from ragtune.answering.answerer import Answerer
 from ragtune.answering.calculate import find_calculations
 from ragtune.answering.guard import find_amounts, unsupported_numbers
 from ragtune.answering.prompt import REFUSAL, number_passages, render_completion, render_prompt
+from ragtune.documents.pack import open_pack, use_pack
 from ragtune.errors import ModelError
 from ragtune.files import building_folder, write_jsonl, write_manifest
 from ragtune.models.asked import parse_question
 from ragtune.models.extractive import ExtractiveGenerator, answer_prompt
 from ragtune.models.language import open_counter, open_generator
-from ragtune.models.rows import parse_prompt
+from ragtune.models.rows import parse_prompt, stems
 from ragtune.recipe.load import check_recipe
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Chunk, Hit, Message, Question
@@ -203,6 +204,65 @@ def test_it_cannot_be_tuned(tmp_path):
 def test_what_a_question_asks(question, kind, names, years):
     asked = parse_question(question)
     assert (asked.kind, asked.names if kind else names, asked.years) == (kind, names, years)
+
+
+PLANT = """Plant data
+2021 2020
+Total output 4,210 3,900
+Water used (310) 57
+Number of pumps 12 10
+Flow rate at full load 3.05 2.80
+Uptime 99.1% 98.7%"""
+
+
+def ask_plain(question, **more):
+    metadata = {"title": "Dorn Works", "version": "v2", "year": 2021, **more}
+    hit = Hit(Chunk("c", "d", "D", PLANT, 7, 7, 0, len(PLANT), metadata), 1.0, 1, "dense")
+    with use_pack("plain"):
+        return ask(question, hit)
+
+
+@pytest.mark.parametrize(("question", "said"), [
+    ("What was the output of Dorn Works in 2020?", "Total output 2020: 3,900 [1]\nAnswer: 3,900"),
+    ("What was the water used at the end of 2021?", "Water used 2021: (310) [1]\nAnswer: -310"),
+    ("What was the number of pumps in 2021?", "Number of pumps 2021: 12 [1]\nAnswer: 12"),
+    ("What was the uptime of Dorn Works in 2021?", "Uptime 2021: 99.1% [1]\nAnswer: 99.1%"),
+    ("By what percentage did Dorn Works' total output change from 2020 to 2021?",
+     "Total output 2021: 4,210 [1]\nTotal output 2020: 3,900 [1]\n4,210 / 3,900 - 1 = 7.9%\nAnswer: 7.9%"),
+    ("What is the ratio of total output to number of pumps in 2021?",
+     "Total output 2021: 4,210 [1]\nNumber of pumps 2021: 12 [1]\n4,210 / 12 = 350.83\nAnswer: 350.83"),
+    ("Did the flow rate at full load increase in 2021?",
+     "Flow rate at full load 2021: 3.05 [1]\nFlow rate at full load 2020: 2.80 [1]\n"
+     "Answer: Yes, flow rate at full load rose from 2.80 to 3.05."),
+    ("What was the current ratio in 2021?", REFUSAL),
+    ("What was the output of Brill Works in 2021?", REFUSAL),
+    ("What was the turnover in 2021?", REFUSAL),
+])
+def test_a_plain_table_is_read_without_a_field(question, said):
+    assert ask_plain(question) == said
+
+
+def test_what_words_mean_changes_with_the_pack():
+    finance = stems("Shareholders' operations"), parse_question("What was the current ratio in 2021?").kind
+    assert finance == (("shareholder", "operat"), "ratio")
+    with use_pack("plain"):
+        assert stems("Stockholders' operations") == ("stockholder", "operation")
+        assert parse_question("What was the current ratio in 2021?").kind == "lookup"
+    assert stems("Stockholders' operations") == ("shareholder", "operat")
+    assert ask_plain("What was the output of Dorn Works in 2021?", unit="thousands").endswith("Answer: 4,210 thousand")
+    assert ask("What were Acme Tools' net sales in fiscal 2021?").endswith("Answer: $4,210 million")
+
+
+@pytest.mark.parametrize(("question", "needs"), [
+    ("What was the gross profit margin in 2021?", ("gross profit", "revenue")),  # the longest name, not profit margin
+    ("What were the operating margins in 2021?", ("operating income", "revenue")),
+    ("What was the ROA in 2021?", ("net income", "total assets")),
+    ("What was the working capital in 2021?", ("working capital",)),  # no quotient
+])
+def test_quotients_are_the_packs(question, needs):
+    assert parse_question(question).names == needs
+    quotients = [m.entry for m in open_pack().measures if m.entry.quotient]
+    assert needs in [entry.needs[:2] for entry in quotients] or needs == ("working capital",)
 
 
 ROW = st.tuples(

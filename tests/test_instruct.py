@@ -8,6 +8,7 @@ import pytest
 from dataset_fakes import ACME, ZENITH, MemorySearcher, count_words, make_document
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ragtune.answering.prompt import REFUSAL, render_prompt
 from ragtune.datasets.folder import render_row
@@ -30,7 +31,7 @@ NOTHING = Question("nothing", "What was Acme's royalty income in 2021?", kind="u
 
 def build(questions: list[Question], searcher: Any = None, **fields: Any) -> BuildResult:
     section = {"gold_share": 1.0, "closed_book_share": 0.0, "distractors": 2, "rows_per_question": 4}
-    extra = {key: fields.pop(key) for key in ("is_served", "excluded", "groups", "progress") if key in fields}
+    extra = {key: fields.pop(key) for key in ("is_served", "excluded", "groups", "progress", "any_chunk") if key in fields}
     budget, k = fields.pop("max_prompt_tokens", 1100), fields.pop("k", 3)
     return build_examples(questions, searcher or MemorySearcher(ACME, ZENITH), count_words,
                           Dataset.model_validate(section | fields), Retrieval(k=k),
@@ -235,3 +236,50 @@ def test_rows_are_the_same_again_and_hold_what_they_promise(
                 text, _, number = line.rpartition(" [")
                 passages = example.prompt[-1]["content"].split("\n\n")
                 assert text in passages[int(number[:-1]) - 1].split("\n")
+
+
+def test_presets_are_public_settings_and_own_fields_go_before() -> None:
+    raft = Dataset.model_validate({"preset": "raft"})
+    own = Dataset.model_validate({"preset": "instructlab", "distractors": 1})
+    assert (raft.gold_share, raft.distractors, raft.closed_book_share) == (0.8, 4, 0.0)
+    assert (own.gold_share, own.distractors, own.closed_book_share) == (0.4, 1, 0.0)
+    assert Dataset().preset is None
+    with pytest.raises(ValidationError, match="'raft' or 'instructlab'"):
+        Dataset.model_validate({"preset": "rafft"})
+
+
+def test_random_distractors_come_from_anywhere_and_hold_no_answer() -> None:
+    searcher = MemorySearcher(ACME, ZENITH, lines_each=2)
+    examples = build([SALES], searcher, distractor_source="random", rows_per_question=20,
+                     any_chunk=lambda draw: draw.choice(searcher.chunks)).examples
+    drawn = {passage for e in examples for passage in e.provenance["passages"] if passage not in e.provenance["gold"]}
+    ranked = {hit.chunk.id for hit in searcher.search(SALES.text, 6)}
+    assert len(drawn) > 6
+    assert drawn - ranked
+    assert all(example.prompt[-1]["content"].count("4,210") == 1 for example in examples)
+    again = build([SALES], searcher, distractor_source="random", rows_per_question=20,
+                  any_chunk=lambda draw: draw.choice(searcher.chunks)).examples
+    assert again == examples
+
+
+def test_hard_distractors_are_the_same_row_elsewhere_or_the_owners_other_documents() -> None:
+    older = make_document("ACME_2019_10K", ACME.pages[1].text.replace("4,210", "3,333"), company="Acme", fiscal_year=2019)
+    searcher = MemorySearcher(ACME, ZENITH, older)
+    hard = build([SALES], searcher, hard_share=1.0, distractors=1, rows_per_question=10).examples
+    easy = build([SALES], searcher, hard_share=0.0, distractors=1, rows_per_question=10).examples
+    beside = [{p for e in rows for p in e.provenance["passages"] if p not in e.provenance["gold"]} for rows in (hard, easy)]
+    assert any(passage.startswith("ACME_2019_10K") for passage in beside[0])
+    assert not any(passage.startswith("ACME_2019_10K") for passage in beside[1])
+    assert not beside[0] & beside[1]
+
+
+def test_refusals_over_their_share_are_left_out_and_counted() -> None:
+    fields = {"gold_share": 0.5, "rows_per_question": 20}
+    whole = build([SALES, CAPEX, NOTHING], **fields)
+    refused = [e for e in whole.examples if e.completion == REFUSAL]
+    few = build([SALES, CAPEX, NOTHING], refusal_share=0.2, **fields)
+    kept = [e for e in few.examples if e.completion == REFUSAL]
+    assert 0 < len(kept) <= 0.2 * len(few.examples) < len(refused)
+    assert few.skipped["refusals over dataset.refusal_share 0.2"] == len(refused) - len(kept)
+    assert [e for e in whole.examples if e.completion != REFUSAL] == [e for e in few.examples if e.completion != REFUSAL]
+    assert not any(e.completion == REFUSAL for e in build([SALES, NOTHING], refusal_share=0.0, **fields).examples)

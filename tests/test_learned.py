@@ -19,8 +19,8 @@ from ragtune.retrieval.learned import (
     abbreviations,
     build_learned,
     learned_file,
-    load_learned,
     long_form,
+    open_learned,
     plain_label,
     same_rows,
     save_learned,
@@ -100,15 +100,15 @@ def test_the_longest_name_in_a_question_counts() -> None:
 
 
 def test_the_glossary_lies_beside_the_index(index: Index, caplog: pytest.LogCaptureFixture) -> None:
-    assert load_learned(index) is None
-    path = save_learned(index, build_learned(index))
-    assert path == learned_file(index.folder) == index.folder.parent / "index.learned.json"
-    kept = load_learned(index)
-    assert kept is not None
-    assert kept.entries == build_learned(index)
+    learned = open_learned(index)  # there is none, so it is learned
+    path = learned_file(index.folder)
+    assert path == index.folder.parent / "index.learned.json"
+    assert learned.entries == build_learned(index)
+    assert path == save_learned(index, {"sales": ["turnover"]})  # an edited one stays
+    assert open_learned(index).entries == {"sales": ("turnover",)}
     path.write_text(json.dumps({**json.loads(path.read_text()), "index": "other"}))
     with caplog.at_level(logging.WARNING):
-        assert load_learned(index) is not None
+        assert open_learned(index).entries
     assert "another state" in caplog.text
 
 
@@ -116,4 +116,4 @@ def test_the_glossary_lies_beside_the_index(index: Index, caplog: pytest.LogCapt
 def test_a_damaged_glossary_is_named(index: Index, text: str) -> None:
     learned_file(index.folder).write_text(text)
     with pytest.raises(IndexFolderError, match=r"index\.learned\.json is no learned glossary"):
-        load_learned(index)
+        open_learned(index)

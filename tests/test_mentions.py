@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.documents.names import Alias, aliases_of
+from ragtune.documents.pack import open_pack
 from ragtune.retrieval.mentions import NameTable, is_near
 
+FINANCE = open_pack().names
 NAMES = [
     "Apple",
     "Target",
@@ -31,7 +33,8 @@ NAMES = [
     "Oracle",
     "Wells Fargo",
 ]
-TABLE = NameTable({name: aliases_of(name) for name in NAMES} | {"Ticking": (Alias("tick", 0.9, "upper"),)})
+ALIASES = {name: aliases_of(name, FINANCE) for name in NAMES} | {"Ticking": (Alias("tick", 0.9, "upper"),)}
+TABLE = NameTable(ALIASES, FINANCE.terms)
 
 
 @pytest.mark.parametrize(

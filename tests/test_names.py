@@ -19,6 +19,9 @@ from ragtune.documents.names import (
     split_name,
     strip_legal,
 )
+from ragtune.documents.pack import open_pack
+
+FINANCE = open_pack().names
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_spellings_fold_to_the_same(left: str, right: str) -> None:
     ],
 )
 def test_legal_forms_are_dropped(name: str, words: list[str]) -> None:
-    assert split_name(name) == words
+    assert split_name(name, FINANCE) == words
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_legal_forms_are_dropped(name: str, words: list[str]) -> None:
     ],
 )
 def test_ways_to_write_a_name(name: str, keys: set[str]) -> None:
-    assert keys <= {alias.key for alias in aliases_of(name)}
+    assert keys <= {alias.key for alias in aliases_of(name, FINANCE)}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_ways_to_write_a_name(name: str, keys: set[str]) -> None:
     ],
 )
 def test_common_words_are_no_names(name: str, keys: set[str]) -> None:
-    assert not keys & {alias.key for alias in aliases_of(name)}
+    assert not keys & {alias.key for alias in aliases_of(name, FINANCE)}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_common_words_are_no_names(name: str, keys: set[str]) -> None:
     ],
 )
 def test_how_a_name_must_be_written(name: str, case: str) -> None:
-    assert aliases_of(name)[0].case == case
+    assert aliases_of(name, FINANCE)[0].case == case
 
 
 def test_the_list_of_common_words_is_clean() -> None:
@@ -117,7 +120,7 @@ def test_the_list_of_common_words_is_clean() -> None:
 
 @given(st.text(max_size=40))
 def test_any_name_has_aliases_in_order(name: str) -> None:
-    found = aliases_of(name)
+    found = aliases_of(name, FINANCE)
     assert all(0 < alias.strength <= 1 and alias.key == fold_name(alias.key) for alias in found)
     assert len({alias.key for alias in found}) == len(found)
 
@@ -138,7 +141,7 @@ def test_any_name_has_aliases_in_order(name: str) -> None:
     ],
 )
 def test_aliases_of_a_cover(cover: str, registrants: list[str], company: str, wanted: str | None) -> None:
-    assert read_aliases(cover, registrants, company) == wanted
+    assert read_aliases(cover, registrants, company, FINANCE) == wanted
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ def test_aliases_of_a_cover(cover: str, registrants: list[str], company: str, wa
     ],
 )
 def test_company_of_a_cover_without_the_usual_line(cover: str, is_filing: bool, wanted: str | None) -> None:
-    assert find_company(cover, is_filing) == wanted
+    assert find_company(cover, is_filing, FINANCE) == wanted
 
 
 def test_metadata_has_names_from_the_cover() -> None:
@@ -185,8 +188,8 @@ def test_metadata_has_names_from_the_cover() -> None:
     ],
 )
 def test_strip_legal(name: str, plain: str) -> None:
-    assert strip_legal(name) == plain
+    assert strip_legal(name, FINANCE) == plain
 
 
 def test_terms_are_no_symbols() -> None:
-    assert [text for text in ("ACM", "EPS", "V", "Acm", "TOOLONG", "LLC") if is_symbol(text)] == ["ACM"]
+    assert [text for text in ("ACM", "EPS", "V", "Acm", "TOOLONG", "LLC") if is_symbol(text, FINANCE)] == ["ACM"]

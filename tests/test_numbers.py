@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragtune.documents.pack import use_pack
 from ragtune.evaluation.numbers import parse_numbers, parse_scale
 
 
@@ -45,6 +46,15 @@ def test_reads_amounts(text: str, expected: list[tuple[float, float, bool]]) -> 
 )  # fmt: skip
 def test_leaves_out_dates_and_labels(text: str) -> None:
     assert read(text) == []
+
+
+def test_names_of_numbers_are_the_packs() -> None:
+    said = "the 10-K, FY 18 and ASC 606 of 3M"
+    assert read(said) == []
+    with use_pack("plain"):
+        assert [value for value, _, _ in read(said)] == [10.0, 18.0, 606.0, 3.0]
+        assert read("Note 12 on page 45 [3]") == []
+    assert read(said) == []
 
 
 def test_years_are_kept_on_demand() -> None:

@@ -24,14 +24,15 @@ from ragtune.documents.draft import draft_pack, find_file_patterns, find_heading
 from ragtune.documents.glossary import find_function_words, learn_glossary
 from ragtune.documents.metadata import read_metadata
 from ragtune.documents.pack import copy_pack, current_pack, open_pack, shipped_packs, use_pack
-from ragtune.documents.sections import expand_question, find_sections, sections_of_page
+from ragtune.documents.sections import sections_of_page
 from ragtune.documents.statements import parse_columns, parse_unit
 from ragtune.documents.terms import find_terms, name_rows
-from ragtune.errors import RecipeError
+from ragtune.errors import IndexFolderError, RecipeError
 from ragtune.recipe.load import load_recipe
 from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Document, Page
 from ragtune.retrieval import audit
+from ragtune.retrieval.asked import read_asked
 from ragtune.retrieval.build import build_index, context_line
 from ragtune.retrieval.index import open_index
 from ragtune.retrieval.lexical import tokenise
@@ -107,9 +108,11 @@ def test_a_pack_of_ones_own(pumps: Path) -> None:
     assert open_pack(str(pumps)) is pack
     assert find_terms("What is the delivery height?", pack)[0][1] is pack.terms[0]
     assert name_rows("What is the head?", ["Head loss 2021: 3"], pack=pack) == [("head", ("Head loss",))]
-    assert find_sections("Why does it hum?", pack) == [("faults", 0.6)]
-    assert find_sections("What does Sheet 4 say of the head?", pack) == [("faults", 0.9), ("curves", 0.8)]
-    assert expand_question("Why does it hum under the head?", pack) == ("delivery height in metres", "troubleshooting")
+    names = [section.name for section in pack.sections]
+    assert read_asked("Why does it hum?", pack).of_topics == {names.index("faults"): 1.0}
+    asked = read_asked("What does Sheet 4 say of the head?", pack)
+    assert (asked.named, asked.of_terms) == ({names.index("faults"): 1.0}, {names.index("curves"): 1.0})
+    assert read_asked("Why does it hum under the head?", pack).added == ("delivery height in metres", "troubleshooting")
     assert sections_of_page("Sheet 4: Troubleshooting\nIt hums.", pack) == ("faults",)
     found = read_metadata(Path("px7_2021.pdf"), ["made by Acme"], pack=pack)
     assert found == {"model": "px7", "year": 2021, "maker": "Acme"}
@@ -187,6 +190,10 @@ def test_questions_are_worded_by_the_pack() -> None:
     ("name: x\nterms: }", ["pack.yaml:2: not YAML"]),
     ("name: x\ntopics: [{name: t, asked: ['(?i)hum']}]", ["topics[1] (t).asked[1]", "global flags", "character 4"]),
     ("name: x\nsections: [{name: s, headings: ['a[ ]b']}]", ["sections[1] (s).headings[1]", "unterminated character set"]),
+    ("name: x\nterms: [{names: [a], labels: [a]}]\nmeasures: [{names: [m], needs: [a], quotient: number}]",
+     ["measures[1] (m)", "'m' is a quotient of two line items; needs has one"]),
+    ("name: x\nlabels: {same: [[stock]]}", ["labels.same[1]"]),
+    ("name: x\nwording: {percent: '(?i)share'}", ["wording.percent: found '(?i)share'", "global flags"]),
     ("name: x\nterms: [{names: [a], labels: ['(?P<x>a)']}]", ["terms[1] (a).labels[1]", "must name no group"]),
     ("- a\n- b", ["found list, wanted keys such as 'terms:'"]),
 ])
@@ -245,6 +252,9 @@ def test_an_index_keeps_its_pack_and_a_change_cuts_anew(tmp_path: Path, pumps: P
     os.utime(pumps / "pack.yaml", ns=(3, 3))
     assert index.pack.hash != open_pack(pumps).hash  # the index has a copy of its own
     assert index.pack.folder == tmp_path / "index" / "pack"
+    with use_pack(pumps), pytest.raises(IndexFolderError, match=r"was built with the pack 'pumps' .*Index again"):
+        open_searcher(tmp_path / "index", Retrieval())
+    assert open_searcher(tmp_path / "index", Retrieval()).index.pack is index.pack  # no recipe, no other pack
     build_index(recipe, tmp_path / "index")
     again = open_index(tmp_path / "index")
     assert again.chunks("px7_2021")[0].heading == ""
@@ -301,6 +311,7 @@ def manuals(tmp_path: Path) -> Path:
 def test_a_pack_is_drafted_from_documents_and_opens(manuals: Path, tmp_path: Path) -> None:
     pack = draft_pack(manuals, tmp_path / "acme")
     assert pack.name == "acme"
+    assert pack.labels.light == open_pack("plain").labels.light == {"total", "number"}
     assert {section.name for section in pack.sections} == {"table of contents", "installation", "troubleshooting"}
     assert sections_of_page("2. Troubleshooting\nIt hums.", pack) == ("troubleshooting",)
     names = {frozenset(name.lower() for name in term.names) for term in pack.terms}

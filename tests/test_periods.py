@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragtune.documents.pack import open_pack
+from ragtune.documents.packfile import ReportEntry
+from ragtune.documents.packparts import Report
 from ragtune.retrieval.periods import Period, find_kinds, parse_period
 
 
@@ -121,12 +124,12 @@ def test_what_dates_imply() -> None:
     ],
 )
 def test_kinds(question: str, kinds: tuple[str, ...]) -> None:
-    assert find_kinds(question) == kinds
+    assert find_kinds(question, open_pack().reports) == kinds
 
 
 def test_own_forms() -> None:
-    assert find_kinds("see the user guide", {"guide": {"forms": ["GUIDE"], "phrases": ["user guide"]}}) == ("guide",)
-    assert parse_period("10-K of 2018", {}).kinds == ()
+    assert find_kinds("see the user guides", {"guide": Report("guide", ReportEntry(phrases=("user guide",)))}) == ("guide",)
+    assert parse_period("10-K of 2018").kinds == ()
 
 
 @given(st.text(alphabet="FYQfyq 0123456789-/'’.,adnotJuen$%\n", max_size=60))

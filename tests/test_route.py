@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.documents.metadata import read_metadata
+from ragtune.documents.pack import Pack, open_pack
 from ragtune.records import Document
 from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.route import Route, Router
@@ -86,14 +87,12 @@ def test_two_companies_bring_both_and_nothing_is_certain() -> None:
     assert set(route.documents[:2]) == {"3M_2018_10K", "COCACOLA_2018_10K"}
     assert not route.is_certain
     assert "2 documents fit about equally: 3M_2018_10K, COCACOLA_2018_10K" in route.reasons
-    assert ROUTER.companies_named("Compare 3M with Coca-Cola and 3M") == ("3M", "Coca-Cola")
 
 
 def test_a_name_of_two_companies_is_ambiguous() -> None:
     route = ROUTER.route("What did Johnson earn in 2022?")
     assert {"JOHNSONJOHNSON_2022_10K", "JOHNSONCONTROLS_2022_10K"} <= set(route.documents)
     assert not route.is_certain
-    assert ROUTER.companies_named("What did Johnson earn?") == ("Johnson & Johnson", "Johnson Controls")
     assert set(ROUTER.route("What did Johnson Controls earn?").documents) == {"JOHNSONCONTROLS_2022_10K"}
 
 
@@ -155,7 +154,32 @@ def test_documents_without_a_company_are_found_by_their_names() -> None:
     assert manuals.route("What is love?").reasons == ("no document has a company: all documents are searched",)
 
 
-def test_other_columns_and_odd_values() -> None:
+def own_pack(folder: Path) -> Pack:
+    """A pack of another field: makers, editions, and manuals that questions call handbooks."""
+    (folder / "pack.yaml").write_text(
+        "name: tools\nmetadata: {owner: {column: maker}, year: edition, kind: sort}\n"
+        "names: {legal: [works], nicknames: {bolty: [bolt]}}\n"
+        "reports:\n  manual: {forms: [Manual], phrases: [handbook]}\n"
+        "  notice: {forms: [Notice], phrases: [notice], covers: moment}\n"
+    )
+    return open_pack(folder)
+
+
+def test_kinds_of_report_and_names_of_another_field(tmp_path: Path) -> None:
+    router = Router(
+        [document("b1", maker="Bolt Works", edition=2020, sort="Manual"),
+         document("b2", maker="Bolt Works", edition=2020, sort="Notice"), document("n", maker="Nut", edition=2020)],
+        own_pack(tmp_path),
+    )
+    assert router.route("What does Bolty's handbook of 2020 say?").documents[0] == "b1"
+    route = router.route("What does the notice of Bolt say, 2020?")
+    assert route.documents == ("b2", "b1")
+    assert "notice report asked for" in route.reasons
+    assert "edition 2020 matched documents of Bolt Works" in route.reasons
+    assert not any("10-K" in reason for reason in router.route("Bolt's 10-K of 2020").reasons)
+
+
+def test_other_columns_and_odd_values(tmp_path: Path) -> None:
     router = Router(
         [
             document("a", maker="Bolt Works", edition="FY2018"),
@@ -163,14 +187,12 @@ def test_other_columns_and_odd_values() -> None:
             document("c", maker="Nut"),
             document("d", maker=7, edition=True),
         ],
-        entity="maker",
-        year="edition",
+        own_pack(tmp_path),
     )
     route = router.route("What did Bolt Works sell in 2018?")
     assert route.documents == ("a", "b")
     assert "maker Bolt Works named" in route.reasons[0]
     assert Router([]).route("What did Acme earn?").documents == ()
-    assert Router([]).companies_named("Acme") == ()
 
 
 def kept_by(where: str, rows: dict[str, dict]) -> set[str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.documents.pack import open_pack
-from ragtune.documents.sections import expand_question, find_sections, sections_of_page, sections_of_pages
+from ragtune.documents.sections import sections_of_page, sections_of_pages
 
 BALANCE = """Acme Tools, Inc. and Subsidiaries
 CONSOLIDATED BALANCE SHEETS
@@ -107,40 +107,10 @@ def test_a_section_lasts_until_the_next_of_its_level() -> None:
         ("notes to the statements", "debt note")]
 
 
-@pytest.mark.parametrize(("question", "section"), [
-    ("What is the FY2018 capex of Acme?", "cash flow statement"),
-    ("What was Acme's net income in 2020?", "income statement"),
-    ("What are the year-end FY2021 inventories of Acme?", "balance sheet"),
-    ("Is Acme in any legal battles?", "legal proceedings"),
-    ("Which securities of Acme are registered on a national exchange?", "cover page"),
-    ("What was Acme's effective tax rate?", "tax note"),
-    ("Who leads Acme's competition?", "competition"),
-    ("What does Item 1A of Acme's 10-K say?", "risk factors"),
-    ("How did the balance sheet of Acme change?", "balance sheet"),
-    ("Did shareholders vote for the nominees?", "shareholder vote report"),
-])
-def test_the_section_a_question_points_to_stands_among_the_first(question: str, section: str) -> None:
-    found = find_sections(question)
-    assert section in [name for name, _ in found[:2]]
-    weights = [weight for _, weight in found]
-    assert weights == sorted(weights, reverse=True)
-    assert all(0 < weight < 1 for weight in weights)
-
-
-def test_phrases_to_add_are_what_documents_say() -> None:
-    assert expand_question("What is the FY2018 capex of Acme?")[0] == "purchases of property, plant and equipment"
-    assert "litigation" in expand_question("Is Acme facing legal battles?")
-    assert "total current liabilities" in expand_question("What is the quick ratio of Acme?")
-    assert "net sales" not in expand_question("What was the revenue, or net sales, of Acme?")
-    assert expand_question("Hello there") == ()
-
-
 def test_another_pack_knows_other_sections() -> None:
     plain = open_pack("plain")
     assert sections_of_page("# Introduction\nWords.", plain) == ("introduction",)
     assert sections_of_page(BALANCE, plain) == ()
-    assert expand_question("What is the capex?", plain) == ()
-    assert find_sections("What does the glossary say?", plain) == [("glossary", 0.6)]
 
 
 @given(st.text(max_size=400))
@@ -148,8 +118,6 @@ def test_any_text_is_read(text: str) -> None:
     names = {section.name for section in open_pack().sections}
     assert set(sections_of_page(text)) <= names
     assert len(sections_of_pages(text.split("\f"))) == len(text.split("\f"))
-    assert {name for name, _ in find_sections(text)} <= names
-    assert all(isinstance(phrase, str) for phrase in expand_question(text))
 
 
 @pytest.mark.real

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def test_folder_holds_rows_questions_card_and_manifest(built: tuple[DatasetSumma
     assert len(opened.train) == summary.train["rows"] > 100
     assert len(opened.test) == summary.test["rows"] > 10
     assert {path.name for path in folder.iterdir()} == {
-        "train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md", "manifest.json"}
+        "train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md", "lengths.png",
+        "manifest.json"}
     manifest = opened.manifest
     assert manifest["prompt_hash"] == prompt_hash()
     assert manifest["index_id"] == json.loads((home / "work/tiny/index/manifest.json").read_text())["id"]
@@ -65,6 +67,28 @@ def test_folder_holds_rows_questions_card_and_manifest(built: tuple[DatasetSumma
     assert manifest["counts"]["train"]["rows"] == len(opened.train)
     assert len(opened.questions("train")) + len(opened.questions()) == summary.questions
     assert summary.to_dict()["dropped"] == {"train": {}, "test": {}}
+
+
+def test_card_counts_rows_by_what_the_documents_are_and_by_length(built: tuple[DatasetSummary, Path]) -> None:
+    summary, folder = built
+    card = (folder / "README.md").read_text()
+    opened = open_dataset(folder)
+    by_company = card.split("## Rows by company")[1].split("##")[0]
+    table = {cells[1].strip(): (int(cells[2]), int(cells[3])) for line in by_company.splitlines()[4:]
+             if len(cells := line.split("|")) == 5}
+    assert sum(train for train, _ in table.values()) == len(opened.train)
+    assert sum(test for _, test in table.values()) == len(opened.test)
+    groups = {side: {g for e in rows for g in e.provenance["groups"]}
+              for side, rows in (("train", opened.train), ("test", opened.test))}
+    assert {name for name, (train, _) in table.items() if train} == groups["train"]
+    assert "## Rows by fiscal_year" in card
+    assert "](lengths.png)" in card
+    assert (folder / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    longest = int(re.search(r"- train: [\d,]+ to ([\d,]+) tokens of `echo`", card)[1].replace(",", ""))  # type: ignore[index]
+    assert 100 < longest < 2100
+    gold, distractors = (summary.train["modes"][mode] for mode in ("gold", "distractors"))
+    assert f"answerable questions with passages) | {gold / (gold + distractors):.2f} | as served |" in card
+    assert card.startswith("---\nlicense: other\n")
 
 
 def test_no_company_is_on_both_sides_nor_shown_on_the_other(built: tuple[DatasetSummary, Path], home: Path) -> None:
@@ -108,7 +132,7 @@ def test_same_recipe_writes_the_same_bytes_and_another_seed_others(
     built: tuple[DatasetSummary, Path], home: Path, tmp_path: Path
 ) -> None:
     run_dataset(make_recipe(home, rows_per_question=2), tmp_path / "again")
-    for name in ("train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md"):
+    for name in ("train.jsonl", "test.jsonl", "questions_train.jsonl", "questions_test.jsonl", "README.md", "lengths.png"):
         assert (tmp_path / "again" / name).read_bytes() == (built[1] / name).read_bytes()
     run_dataset(make_recipe(home, rows_per_question=2, seed=1), tmp_path / "other")
     assert (tmp_path / "other" / "train.jsonl").read_bytes() != (built[1] / "train.jsonl").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -12,13 +13,17 @@ from ragtune.documents.statements import (
     Head,
     Row,
     carry_head,
-    head_before,
     parse_columns,
     parse_row,
     parse_unit,
     restate_rows,
     row_cells,
 )
+
+
+def head_before(lines: list[str]) -> Head:
+    """The head in force after these lines."""
+    return reduce(Head.after, lines, Head())
 
 
 @pytest.mark.parametrize(("line", "label", "amounts"), [

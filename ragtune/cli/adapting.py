@@ -24,7 +24,7 @@ USE = {
 @out_option("versions")
 @click.option("--questions", type=click.Path(), metavar="FILE",
               help="Question file, ours or FinanceBench's. [the recipe's, else asked from statement rows]")
-@click.option("--what", metavar="PART", default="adapter", help="adapter, ranker, embedder or all. [adapter]")
+@click.option("--what", metavar="PART", default="adapter", help="adapter, weights, ranker, embedder or all. [adapter]")
 @folder_option("index")
 @click.pass_context
 def adapt(
@@ -76,6 +76,9 @@ def print_adapted(summary: AdaptSummary) -> None:
             best = max(weights, key=lambda weight: sum(weights[weight].values()))
             told = ", ".join(f"{SCOPE_NAMES[scope]} {share:.3f}" for scope, share in weights[best].items())
             click.echo(f"Of the weights tried with it, retrieval.lexical_weight={best} finds most: {told}.")
+        if part.is_accepted and "settings" in part.facts:
+            told = " ".join(f"{name}={value:g}" for name, value in part.facts["settings"].items())
+            click.echo(f"Use it in a search without the ranker (retrieval.rerank=none): {told}")
         if part.folder:
             place = Path(part.folder).parent
             use = USE.get(part.what, "").format(folder=part.folder, place="auto" if place.parent == beside else place)

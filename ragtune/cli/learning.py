@@ -1,8 +1,9 @@
-"""ragtune demo, ragtune dataset, ragtune train."""
+"""ragtune demo, ragtune dataset with its commands, ragtune train."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +18,33 @@ from ragtune.cli.terminal import (
     recipe_options,
 )
 
+if TYPE_CHECKING:
+    from ragtune.recipe.schema import Recipe
+
 DEMO_QUESTIONS = 4
 
 
-@click.command()
-@recipe_options()
+@click.group(invoke_without_command=True)
+@recipe_options(is_required=False)
 @out_option("dataset")
 @folder_option("index")
-def dataset(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, index_path: str | None) -> None:
-    """Turn questions into tuning rows whose passages come from the index."""
+@click.pass_context
+def dataset(
+    context: click.Context, recipe_name: str | None, settings: tuple[str, ...], as_json: bool, out: str | None,
+    index_path: str | None,
+) -> None:
+    """Turn questions into tuning rows whose passages come from the index.
+
+    Without a command the dataset folder is built. The commands look at a dataset that is there, or write it in the shape
+    that another tool reads.
+    """
+    if context.invoked_subcommand is not None:
+        if recipe_name or settings or as_json or out or index_path:
+            raise click.UsageError("Options stand after the command: ragtune dataset "
+                                   f"{context.invoked_subcommand} --recipe FILE")
+        return
+    if recipe_name is None:
+        raise click.MissingParameter(ctx=context, param=next(p for p in context.command.params if p.name == "recipe_name"))
     recipe = read_recipe(recipe_name, settings)
     from ragtune.stages.dataset import run_dataset
 
@@ -34,6 +53,70 @@ def dataset(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str
             recipe, Path(out) if out else None, index=Path(index_path) if index_path else None, report=report
         )
     (print_json if as_json else print_facts)(summary.to_dict())
+
+
+@dataset.command()
+@click.option("--format", "format_name", required=True, metavar="NAME",
+              help="messages, prompt_completion, parquet, sharegpt, alpaca; or another shape: pretraining, instructions, "
+                   "answerable, kinds, rl.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="New folder to write.")
+@recipe_options(is_required=False)
+@folder_option("dataset")
+@folder_option("index")
+@click.option("--max-tokens", type=click.IntRange(16), help="Most tokens of a row of 'pretraining'. [prompt and answer]")
+def export(
+    format_name: str, out: Path, recipe_name: str | None, settings: tuple[str, ...], as_json: bool,
+    dataset_path: str | None, index_path: str | None, max_tokens: int | None,
+) -> None:
+    """Write the dataset in another shape: for TRL, LLaMA-Factory, Axolotl, Unsloth, or another way of tuning.
+
+    The new folder has a file for each side, a card that says how the tools read it, and LLaMA-Factory's dataset_info.json.
+    """
+    recipe = _read_named(recipe_name, settings, dataset_path)
+    from ragtune.stages.export import check_export, run_export
+
+    check_export(format_name, out)
+    with progress() as report:
+        summary = run_export(format_name, out, recipe, Path(dataset_path) if dataset_path else None,
+                             Path(index_path) if index_path else None, max_tokens, report)
+    (print_json if as_json else print_facts)(summary.to_dict())
+
+
+@dataset.command()
+@recipe_options(is_required=False)
+@folder_option("dataset")
+@click.option("--side", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Which rows.")
+@click.option("--count", type=click.IntRange(1), default=3, show_default=True, help="How many, spread over the file.")
+@click.option("--kind", help="Only rows of this kind of question, such as lookup.")
+@click.option("--mode", help="Only rows of this mode: gold, distractors, closed_book, unanswerable; test rows: served.")
+def show(
+    recipe_name: str | None, settings: tuple[str, ...], as_json: bool, dataset_path: str | None, side: str, count: int,
+    kind: str | None, mode: str | None,
+) -> None:
+    """Print rows as a person reads them: question, passages folded to a line, completion, where it came from."""
+    recipe = _read_named(recipe_name, settings, dataset_path)
+    from ragtune.cli.rows import print_row
+    from ragtune.datasets.folded import choose_rows, fold_row
+    from ragtune.datasets.folder import open_dataset
+    from ragtune.stages.export import find_dataset
+
+    opened = open_dataset(find_dataset(recipe, Path(dataset_path) if dataset_path else None))
+    rows = [fold_row(example) for example in choose_rows(opened.side(side), count, kind, mode)]
+    if as_json:
+        return print_json([row.to_dict() for row in rows])
+    if not rows:
+        click.echo(f"{opened.folder} has no {side} rows.", err=True)
+    for row in rows:
+        print_row(row)
+
+
+def _read_named(recipe_name: str | None, settings: tuple[str, ...], dataset_path: str | None) -> Recipe | None:
+    """Return the recipe, None where only a dataset folder is named."""
+    if not recipe_name and not dataset_path:
+        raise click.UsageError("Name a dataset: --dataset FOLDER, or --recipe FILE.")
+    if settings and not recipe_name:
+        raise click.UsageError("--set changes a recipe: name it with --recipe FILE.")
+    return read_recipe(recipe_name, settings) if recipe_name else None
 
 
 @click.command()

@@ -14,6 +14,7 @@ from ragtune.datasets.wording import (
     Asked,
     ask_amount,
     call_line,
+    is_money,
     lower_first,
     possessive,
     read_value,
@@ -27,7 +28,10 @@ from ragtune.records import Document, Evidence, Metadata, Question
 from ragtune.retrieval.filters import kind_of, parse_filter
 from ragtune.seams import Progress
 
-KINDS = {"lookup": 0.5, "difference": 0.1, "growth": 0.12, "ratio": 0.06, "yes_no": 0.1, "unanswerable": 0.12}
+KINDS = {
+    "lookup": 0.43, "difference": 0.1, "growth": 0.12, "ratio": 0.06, "yes_no": 0.08, "versus": 0.05, "multi_span": 0.04,
+    "unanswerable": 0.12,
+}
 _PATIENCE = 60  # tries without a new question before a document is left alone
 _FILLERS = frozenset(("the", "and", "from", "net", "total", "other", "for", "used", "provided", "per", "with", "before"))
 _ELSEWHERE = ("Pellandor Chemicals", "Vintrosa Apparel", "Kaldrum Steel", "Ombrevale Hotels", "Tarnwick Semiconductor",
@@ -51,7 +55,7 @@ class Source:
 
     def years_of(self, fact: Fact) -> list[str]:
         """Return the years to ask about, the document's own three times as likely."""
-        own = str(self.document.metadata.get("fiscal_year"))
+        own = str(self.document.metadata.get(current_pack().metadata.year))
         return [year for year in fact.years for _ in range(3 if year == own else 1)]
 
 
@@ -65,7 +69,7 @@ def documents_kept(pages: Pages, where: str | None) -> list[Document]:
         for column, value in document.metadata.items():
             if value is not None:
                 kinds.setdefault(column, set()).add(kind_of(value))
-    wanted = parse_filter(where).check(kinds)
+    wanted = parse_filter(where).check(kinds, current_pack().metadata.sidecar)
     kept = [d for d in documents if wanted.matches({**d.metadata, "document": d.name})]
     if not kept:
         raise QuestionError(f"the filter {where} keeps none of {len(documents)} documents. Mend it in the recipe.")
@@ -98,7 +102,7 @@ def ask_questions(
 
 def _open_source(document: Document) -> Source:
     facts = find_facts(document)
-    company = document.metadata.get("company")
+    company = document.metadata.get(current_pack().metadata.owner.column)
     name = str(company) if company else document.name.replace("_", " ")
     lines = {_words(line) for line in document.text.splitlines() if len(line) < 160}
     return Source(document, name, [fact for fact in facts if name.lower() not in fact.label.lower()], tuple(lines),
@@ -151,9 +155,9 @@ class _Asker:
                     if failures[name] > _PATIENCE:
                         going.remove(source)
 
-    def _take(self, kind: str, fact: Fact, year: str) -> bool:
-        """Tell whether this row, year and kind is new and its page still has room; take it if so."""
-        key = (kind, fact.document, fact.label.lower(), year)
+    def _take(self, kind: str, fact: Fact, year: str, phrase: str = "") -> bool:
+        """Tell whether this row, year, kind and name of the row is new and its page still has room; take it if so."""
+        key = (kind, fact.document, fact.label.lower(), year, phrase)
         if key in self.used or self.per_page[fact.document, fact.page] >= self.page_cap:
             return False
         self.used.add(key)
@@ -163,9 +167,10 @@ class _Asker:
     def _question(self, source: Source, kind: str, text: str, answer: str = "", facts: Sequence[Fact] = (),
                   lines: Sequence[str] = ()) -> Question:
         evidence = dict.fromkeys((fact.page, fact.line) for fact in facts)
-        metadata: Metadata = {"company": source.company, "document": source.document.name}
-        if source.document.metadata.get("fiscal_year") is not None:
-            metadata = {**metadata, "fiscal_year": source.document.metadata["fiscal_year"]}
+        rules = current_pack().metadata
+        metadata: Metadata = {rules.owner.column: source.company, "document": source.document.name}
+        if source.document.metadata.get(rules.year) is not None:
+            metadata = {**metadata, rules.year: source.document.metadata[rules.year]}
         name = source.document.name
         return Question(f"{name}-{hash_text(text)[:10]}", text, answer,
                         tuple(Evidence(name, page, line) for page, line in evidence), kind, "\n".join(lines), metadata)
@@ -185,11 +190,11 @@ class _Asker:
         if not years:
             return None
         year = self.draw.choice(years)
-        if not self._take("lookup", fact, year):
+        asked = call_line(fact, self.draw)
+        if not self._take("lookup", fact, year, asked.phrase):  # by another name it is another question
             return None
-        is_money = show_answer(fact, 1.0).endswith(("thousand", "million", "billion"))
-        text = ask_amount(call_line(fact, self.draw), source.company, year, fact.is_balance, self.draw,
-                          fact.unit if is_money else "")
+        text = ask_amount(asked, source.company, year, fact.is_balance, self.draw,
+                          fact.unit if is_money(fact) else "")
         answer = show_answer(fact, read_value(fact, year))
         return self._question(source, "lookup", text, answer, [fact], [fact.restated(year)])
 
@@ -246,6 +251,49 @@ class _Asker:
                  f"{show_answer(fact, new)}."
         return self._question(source, "yes_no", text, answer, [fact], [fact.restated(now), fact.restated(before)])
 
+    def _ask_versus(self, source: Source) -> Question | None:
+        """Ask which of two rows of a page was larger in a year."""
+        one = source.pick(self.draw)
+        kind = (one.page, one.unit, one.is_balance, is_money(one))
+        beside = [fact for fact in source.facts if fact.label != one.label
+                  and (fact.page, fact.unit, fact.is_balance, is_money(fact)) == kind]
+        years = source.years_of(one)
+        if not beside or not years:
+            return None
+        other, year = self.draw.choice(beside), self.draw.choice(years)
+        if year not in other.years:
+            return None
+        left, right = read_value(one, year), read_value(other, year)
+        if left == right or min(left, right) <= 0 or not self._take("versus", one, year):
+            return None
+        asked, beneath, owner = call_line(one, self.draw), call_line(other, self.draw), possessive(source.company)
+        if asked.phrase == beneath.phrase:
+            return None
+        word = self.draw.choice(("higher", "lower"))
+        text = self.draw.choice((
+            f"{asked.be.capitalize()} {owner} {asked.phrase} {word} than its {beneath.phrase} in fiscal {year}?",
+            f"In FY{year}, {asked.be} {owner} {asked.phrase} {word} than its {beneath.phrase}?"))
+        yes = "Yes" if (left > right) == (word == "higher") else "No"
+        place = "above" if left > right else "below"
+        answer = f"{yes}, {lower_first(one.label)} of {show_answer(one, left)} was {place} {lower_first(other.label)} of " \
+                 f"{show_answer(other, right)}."
+        return self._question(source, "versus", text, answer, [one, other], [one.restated(year), other.restated(year)])
+
+    def _ask_multi_span(self, source: Source) -> Question | None:
+        """Ask for the amounts of two years at once."""
+        drawn = self._two_years(source)
+        if drawn is None or not self._take("multi_span", drawn[0], drawn[1]):
+            return None
+        fact, now, before = drawn
+        asked, owner = call_line(fact, self.draw), possessive(source.company)
+        text = self.draw.choice((
+            f"What {asked.be} {owner} {asked.phrase} in fiscal {now} and in fiscal {before}?",
+            f"What {asked.phrase} did {source.company} report for FY{before} and FY{now}?",
+            f"How much {asked.be} {owner} {asked.phrase} in each of the fiscal years {before} and {now}?"))
+        said = [f"{show_answer(fact, read_value(fact, year))} in {year}" for year in (now, before)]
+        return self._question(source, "multi_span", text, " and ".join(said), [fact],
+                              [fact.restated(now), fact.restated(before)])
+
     def _ask_ratio(self, source: Source) -> Question | None:
         ratios = current_pack().facts.rules.ratios
         if not ratios:
@@ -276,7 +324,7 @@ class _Asker:
         """Ask for another document's line, a year no document of the company covers, or a company that is not there."""
         fact, way = source.pick(self.draw), self.draw.randrange(3)
         company, asked = source.company, call_line(fact, self.draw)
-        year = str(source.document.metadata.get("fiscal_year") or max(source.years))
+        year = str(source.document.metadata.get(current_pack().metadata.year) or max(source.years))
         if way == 0:
             other = self.draw.choice(self.sources).pick(self.draw)
             if self._is_reported(other.label, company):

@@ -28,6 +28,10 @@ class OpenedDataset:
     train: tuple[Example, ...]
     test: tuple[Example, ...]
 
+    def side(self, side: str) -> tuple[Example, ...]:
+        """Return the examples of one side, 'train' or 'test'."""
+        return self.train if side == "train" else self.test
+
     def questions(self, side: str = "test") -> list[Question]:
         """Return the questions of one side, 'train' or 'test'."""
         path = self.folder / f"questions_{side}.jsonl"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ragtune.answering.prompt import render_chunk
 from ragtune.datasets.questions import is_restated
+from ragtune.documents.pack import current_pack
 from ragtune.documents.statements import parse_row
-from ragtune.records import Chunk, Evidence, Passage, Question
+from ragtune.records import Chunk, Evidence, Passage, Question, Value
 from ragtune.seams import Searcher
 
 _NUMBER = re.compile(r"(?<![\d.,])\d[\d,]*(?:\.\d+)?(?!\d)")
@@ -90,17 +91,17 @@ def holds_evidence(chunk: Chunk, evidence: Evidence) -> bool:
 
 
 def find_same_rows(question: Question, needs: Sequence[Need], chunks: Sequence[Chunk]) -> tuple[Need, ...]:
-    """Return the needs, widened by those of ``chunks`` that show the very same lines for the same company.
+    """Return the needs, widened by those of ``chunks`` that show the very same lines in documents of the same owner.
 
-    Two filings of a company hold the year they share; either is good evidence.
+    Two reports of a company hold the year they share; either is good evidence.
     """
     wider = []
     for need in needs:
         known = {chunk.id for chunk in need.chunks}
-        company = need.chunks[0].metadata.get("company")
+        owner = owner_of(need.chunks[0])
         same = [
             chunk for chunk in chunks
-            if need.lines and chunk.id not in known and company is not None and chunk.metadata.get("company") == company
+            if need.lines and chunk.id not in known and owner is not None and owner_of(chunk) == owner
             and set(need.lines) <= set(render_chunk(chunk).split("\n"))
         ]
         wider.append(Need(need.evidence, (*need.chunks, *same), need.lines))
@@ -132,5 +133,10 @@ def is_about_same(chunk: Chunk, question: Question, needs: Sequence[Need]) -> bo
     """Tell whether a chunk is of a document or company that the evidence is from; unknown companies count as the same."""
     if chunk.document in {need.evidence.document for need in needs}:
         return True
-    companies = {gold.metadata.get("company") for need in needs for gold in need.chunks[:1]}
-    return chunk.metadata.get("company") is None or None in companies or chunk.metadata.get("company") in companies
+    owners = {owner_of(gold) for need in needs for gold in need.chunks[:1]}
+    return None in owners or owner_of(chunk) in {None, *owners}
+
+
+def owner_of(chunk: Chunk) -> Value:
+    """Return whose document a chunk is from, by the pack in force."""
+    return chunk.metadata.get(current_pack().metadata.owner.column)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, render_completion
+from ragtune.datasets.distract import SPARE, DrawChunk, gather_distractors
 from ragtune.datasets.gold import Need, find_needs, find_same_rows, holds_answer, justified_lines
 from ragtune.errors import RunError
 from ragtune.recipe.schema import Dataset, Generator, Retrieval
@@ -21,7 +22,6 @@ from ragtune.seams import Progress, Searcher
 
 CountTokens = Callable[[Sequence[Message]], int]
 _BATCH = 64  # questions embedded together
-_SPARE = 8  # hits beyond those needed, from which distractors are drawn
 _DEEPER = 4  # times as many hits are asked for where some documents are left out
 
 
@@ -62,18 +62,19 @@ def build_examples(
     excluded: Collection[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
     names_rows: bool = True,
+    any_chunk: DrawChunk | None = None,
 ) -> BuildResult:
     """Return the tuning rows of the questions; with ``is_served`` one row each as serving would show it, for testing.
 
     ``excluded`` are documents no row shows a passage of: training rows show none of a test document. ``groups``
-    (question id -> groups) goes into the provenance. ``names_rows`` is as in ``render_prompt``. Deterministic under
-    ``dataset.seed``. Raises RunError where more than ``dataset.max_dropped_share`` of the rows had to be left out, naming
-    the counts.
+    (question id -> groups) goes into the provenance. ``names_rows`` is as in ``render_prompt``, ``any_chunk`` draws random
+    distractors. Deterministic under ``dataset.seed``. Raises RunError where more than ``dataset.max_dropped_share`` of the
+    rows had to be left out, naming the counts.
     """
     examples: dict[tuple[str, str], Example] = {}
     dropped: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
-    depth = max(retrieval.k, dataset.distractors + 1) + (0 if is_served else _SPARE)
+    depth = max(retrieval.k, dataset.distractors + 1) + (0 if is_served else SPARE)
     depth *= _DEEPER if excluded else 1
     for start in range(0, len(questions), _BATCH):
         batch = questions[start : start + _BATCH]
@@ -85,7 +86,8 @@ def build_examples(
                 dropped[reason] += 1 if is_served else dataset.rows_per_question
                 continue
             needs = find_same_rows(question, needs, [hit.chunk for hit in hits])
-            rows = (_serve(question, hits, needs, retrieval),) if is_served else _draw(question, hits, needs, dataset)
+            rows = (_serve(question, hits, needs, retrieval),) if is_served else _draw(
+                question, hits, needs, dataset, any_chunk)
             for row in rows:
                 example = _render(row, count_tokens, retrieval, generator, (groups or {}).get(question.id, ()), names_rows)
                 if isinstance(example, Example):
@@ -97,7 +99,20 @@ def build_examples(
         if progress:
             progress(start + len(batch), len(questions))
     _check_dropped(dropped, len(examples), dataset, generator)
-    return BuildResult(tuple(examples.values()), dict(sorted(dropped.items())), dict(sorted((+skipped).items())))
+    kept = list(examples.values()) if is_served else _cap_refusals(list(examples.values()), dataset)
+    skipped[f"refusals over dataset.refusal_share {dataset.refusal_share:g}"] += len(examples) - len(kept)
+    return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())))
+
+
+def _cap_refusals(examples: Sequence[Example], dataset: Dataset) -> list[Example]:
+    """Return the rows without the refusals that are more than the recipe's share of what is left, drawn by the seed."""
+    refusals = [example for example in examples if example.completion == REFUSAL]
+    share, answers = dataset.refusal_share, len(examples) - len(refusals)
+    most = len(refusals) if share == 1 else int(share * answers / (1 - share))
+    if most >= len(refusals):
+        return list(examples)
+    kept = set(map(id, random.Random(f"{dataset.seed}:refusals").sample(refusals, most)))
+    return [example for example in examples if example.completion != REFUSAL or id(example) in kept]
 
 
 def search_all(searcher: Searcher, texts: Sequence[str], k: int) -> list[list[Hit]]:
@@ -111,10 +126,12 @@ def _serve(question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], ret
     return Row(question, tuple(hits[: retrieval.k]), needs, "served", 0, {hit.chunk.id: hit.rank for hit in hits})
 
 
-def _draw(question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], dataset: Dataset) -> list[Row]:
+def _draw(
+    question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], dataset: Dataset, any_chunk: DrawChunk | None
+) -> list[Row]:
     """Draw the training rows of a question: passages in random order, with or without gold."""
     ranks = {hit.chunk.id: hit.rank for hit in hits}
-    others = [hit for hit in hits if not needs or not holds_answer(hit.chunk, question, needs)]
+    others = gather_distractors(question, hits, needs, dataset, any_chunk)
     rows = []
     for number in range(dataset.rows_per_question):
         draw = random.Random(f"{dataset.seed}:{question.id}:{number}")
@@ -123,25 +140,19 @@ def _draw(question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], data
             mode = "closed_book"
         elif not question.is_answerable:
             mode = "unanswerable"
-            chosen = _sample(draw, others, dataset.distractors + 1)
+            chosen = others.sample(draw, dataset.distractors + 1, dataset.hard_share)
         elif needs and draw.random() < dataset.gold_share:
             mode = "gold"
             gold = _best_gold(needs, hits)
             # Rank 0 keeps gold from being the first to be cut when the prompt is too long.
             chosen = [Hit(chunk, 0.0, 0, "gold") for chunk in gold]
-            chosen += _sample(draw, others, max(0, dataset.distractors + 1 - len(chosen)))
+            chosen += others.sample(draw, max(0, dataset.distractors + 1 - len(chosen)), dataset.hard_share)
         else:
             mode = "distractors"
-            chosen = _sample(draw, others, dataset.distractors + 1)
+            chosen = others.sample(draw, dataset.distractors + 1, dataset.hard_share)
         draw.shuffle(chosen)
         rows.append(Row(question, tuple(chosen), needs, mode, number, ranks))
     return rows
-
-
-def _sample(draw: random.Random, hits: Sequence[Hit], count: int) -> list[Hit]:
-    """Draw hits from the best ranks, a few more than needed, so that rows of one question differ."""
-    pool = list(hits[: count + _SPARE // 2])
-    return draw.sample(pool, min(count, len(pool)))
 
 
 def _best_gold(needs: Sequence[Need], hits: Sequence[Hit]) -> list[Chunk]:

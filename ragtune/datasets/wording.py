@@ -70,6 +70,11 @@ def decimals(fact: Fact) -> int:
     return max((len(re.sub(r"[^\d.]", "", a).partition(".")[2]) for _, a in fact.cells if re.search(r"\d", a)), default=0)
 
 
+def is_money(fact: Fact) -> bool:
+    """Tell whether a row's amounts are counted in its table's unit: no percentages, no amounts a share."""
+    return bool(fact.unit) and show_answer(fact, 1.0).endswith(fact.unit.removesuffix("s"))
+
+
 def show_number(fact: Fact, value: float) -> str:
     """Return a value as a calculation writes it: with the row's decimals, a minus for a negative one."""
     return f"{value:,.{decimals(fact)}f}"

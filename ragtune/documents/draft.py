@@ -59,6 +59,7 @@ def render_draft(name: str, documents: Sequence[Document]) -> dict[str, str]:
     return {
         "pack.yaml": _render_head(name, documents),
         "metadata.yaml": _render_metadata(documents),
+        "names.yaml": _render_names(),
         "sections.yaml": _render_sections(documents),
         "terms.yaml": _render_terms(documents),
         "topics.yaml": _TOPICS,
@@ -87,13 +88,27 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _render_head(name: str, documents: Sequence[Document]) -> str:
-    tables = open_pack("plain").files.tables
+    plain = open_pack("plain").files
+    tables = plain.tables
     lines = ["# Drafted from documents: read it, mend it, delete what is wrong. Then set pack: FOLDER in the recipe.",
              f"name: {name}", f"description: {_quote(f'Drafted from {len(documents)} documents.')}", "",
              "# The words of tables, as patterns: a line of years and only these words is the head of a table.", "tables:",
              "  header_words:", *(f"    - {_quote(words)}" for words in tables.header_words),
-             f"  units: {_list(tables.units)}"]
+             f"  units: {_list(tables.units)}", "", "# Words of row labels that tell little of a row.", "labels:",
+             f"  light: {_list(plain.labels.light)}"]
     return "\n".join(lines) + "\n"
+
+
+def _render_names() -> str:
+    """Return how owners of documents and kinds of document are called, mostly left to be filled in."""
+    return "\n".join((
+        "# How owners of documents are named: the column metadata.owner.column (company) holds them, where there is one.",
+        "names:", "  # Legal forms behind a name: they are no part of it.",
+        f"  legal: {_list(open_pack('plain').files.names.legal)}",
+        "  # What people say -> the names meant, in lower case letters and digits, e.g. {bigblue: [ibm]}",
+        "  nicknames: {}", "",
+        "# Kinds of document that questions name, by the values of the column metadata.kind, e.g.:", "#",
+        "# reports:", "#   manual: {forms: [Manual], phrases: [manual, user guide], covers: year}", "reports: {}", ""))
 
 
 def find_file_patterns(stems: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

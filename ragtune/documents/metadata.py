@@ -81,7 +81,7 @@ def read_metadata(
     cover = "\n".join(pages[:3])[:20000]
     found: dict[str, Value] = {**_from_cover(cover, pack), **_from_file_name(path.stem, cover, pack)}
     kind, owner = pack.metadata.kind, pack.metadata.owner.column
-    if owner and owner not in found and (name := find_company(cover, kind in found)):
+    if owner and owner not in found and (name := find_company(cover, kind in found, pack.names)):
         found[owner] = _recase(name)
     for key, value in (sidecar or {}).items():
         if value is not None:
@@ -91,7 +91,8 @@ def read_metadata(
     if isinstance(found.get(owner), (int, float)):
         found[owner] = str(found[owner])
     if owner:
-        found.setdefault("aliases", read_aliases(cover, find_registrants(cover, pack), str(found.get(owner) or "")))
+        registrants = find_registrants(cover, pack)
+        found.setdefault("aliases", read_aliases(cover, registrants, str(found.get(owner) or ""), pack.names))
     return {key: value for key, value in found.items() if value is not None}
 
 

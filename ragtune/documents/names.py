@@ -1,15 +1,19 @@
-"""Names of who a document is about, and the other ways people write them: J&J, JnJ, Coca Cola, COCACOLA, MGM, a ticker."""
+"""Names of who a document is about, and the other ways people write them: J&J, JnJ, Coca Cola, COCACOLA, MGM, a ticker.
+
+Legal forms, nicknames and patterns of first pages are the pack's: ``names`` is its part.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from ragtune.documents.packparts import Names
 
 FOLDER = Path(__file__).parent
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|&")
@@ -17,16 +21,6 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|&")
 CONNECTIVES = ("&", "and")
 Case = Literal["any", "capital", "upper"]
 """How an alias must be written to count: anyhow, each word with a capital, or all in capitals."""
-_TICKER = re.compile(
-    r"(?i:common|ordinary|capital)\s+(?i:stock|shares?|units?)\b[^()\n]{0,120}?\s([A-Z]{1,5})\s+"
-    r"(?i:the\s+)?(?i:new\s+york|nasdaq|nyse|chicago|london)\b|\((?i:nyse|nasdaq)[^:()\n]{0,25}:\s*([A-Z]{1,5})\b")
-_FORMERLY = re.compile(r"\bformerly\s+(?:known\s+as\s+)?(?:the\s+)?([A-Z][\w .&'’-]{2,50}?)(?=[,);\n]|\.\s)")
-_TABLE_ROW = re.compile(r"^\d{1,3}-\d{3,6}(?:-\d\d)?\s+([^\W\d_][^\n]{2,120}?)\s+\d\d-\d{7}\b", re.MULTILINE)
-_HEADLINE = re.compile(
-    r"^\W*([A-Z0-9][^\n]{1,60}?)\s+(?i:reports|announces|delivers|posts|releases)\b"
-    r"(?=[^\n]{0,100}\b(?i:results|quarter|earnings|fiscal|full[\s-]year)\b)", re.MULTILINE)
-_NOT_A_NAME = re.compile(r"\b(?:commission|securities|exchange|washington|form|report|act)\b", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Alias:
@@ -35,13 +29,6 @@ class Alias:
     key: str
     strength: float
     case: Case
-
-
-@lru_cache(maxsize=1)
-def read_lists() -> dict[str, Any]:
-    """Return the shipped lists: legal suffixes, forms, terms that are no names, nicknames."""
-    lists: dict[str, Any] = json.loads((FOLDER / "names.json").read_text(encoding="utf-8"))
-    return lists
 
 
 @lru_cache(maxsize=1)
@@ -62,15 +49,14 @@ def fold_name(name: str) -> str:
     return "".join(fold_word(word) for word in WORD.findall(name) if word.lower() not in CONNECTIVES)
 
 
-def split_name(name: str) -> list[str]:
+def split_name(name: str, names: Names) -> list[str]:
     """Return a name's words without a leading 'The' and the legal form behind it ('Inc.', '& Co.', '/DE/')."""
-    legal = read_lists()["legal"]
     name = re.sub(r"\s*/\s*\w{2,4}\s*/?\s*$", "", name)
     name = re.sub(r"\b(?:[^\W\d_]\.){2,}", lambda match: match[0].replace(".", ""), name.replace("_", " "))
     words = WORD.findall(name)
     while len(words) > 1 and words[0].lower() == "the":
         words = words[1:]
-    while len(words) > 1 and (words[-1].lower() in legal or words[-1].lower() in CONNECTIVES):
+    while len(words) > 1 and (words[-1].lower() in names.legal or words[-1].lower() in CONNECTIVES):
         words = words[:-1]
     return words
 
@@ -85,22 +71,22 @@ def case_of(words: Sequence[str]) -> Case:
 
 
 @lru_cache(maxsize=4096)
-def aliases_of(name: str) -> tuple[Alias, ...]:
+def aliases_of(name: str, names: Names) -> tuple[Alias, ...]:
     """Return the ways to write a name, surest first: the name with and without its legal form, its first words, distinctive
     later words, initials, blends (AMEX) and known nicknames.
     """
-    words = split_name(name)
+    words = split_name(name, names)
     found: dict[str, Alias] = {}
 
     def add(key: str, strength: float, case: Case) -> None:
-        if len(key) > 1 and not key.isdigit() and (strength > 0.9 or key.upper() not in read_lists()["terms"]):
+        if len(key) > 1 and not key.isdigit() and (strength > 0.9 or key.upper() not in names.terms):
             found.setdefault(key, Alias(key, strength, case))
 
     add(fold_name(" ".join(words)), 1.0, case_of(words))
     add(fold_name(name), 1.0, case_of(WORD.findall(name)))
     add(fold_name(" ".join(words)) + "s", 0.9, case_of(words))  # McDonalds' and Kohls' apostrophe is often left out
-    for nickname, names in read_lists()["nicknames"].items():
-        if fold_name(" ".join(words)) in names:
+    for nickname, meant in names.rules.nicknames.items():
+        if fold_name(" ".join(words)) in meant:
             add(nickname, 0.9, "upper" if len(nickname) < 3 else case_of([nickname]))
     for key, strength, case in [*_shortened(words), *_initials(words)]:
         add(key, strength, case)
@@ -141,55 +127,55 @@ def _initials(words: Sequence[str]) -> list[tuple[str, float, Case]]:
     return found
 
 
-def read_aliases(cover: str, registrants: Sequence[str], company: str) -> str | None:
+def read_aliases(cover: str, registrants: Sequence[str], company: str, names: Names) -> str | None:
     """Return the names of a cover that do not follow from the company's, joined by '|': registered, former, ticker.
 
     None where there are none.
     """
-    known = {alias.key for alias in aliases_of(company) if alias.strength > 0.8} if company else set()
-    former = [match[1].strip(" .") for match in _FORMERLY.finditer(cover[:6000])]
-    tickers = [symbol for match in _TICKER.finditer(cover[:12000]) if (symbol := match[1] or match[2]) and is_symbol(symbol)]
+    known = {alias.key for alias in aliases_of(company, names) if alias.strength > 0.8} if company else set()
+    former = [match[1].strip(" .") for match in names.former.finditer(cover[:6000])]
+    matches = sorted((match.start(), match[1]) for ticker in names.tickers for match in ticker.finditer(cover[:12000]))
+    tickers = [symbol for _, symbol in matches if symbol and is_symbol(symbol, names)]
     found: dict[str, str] = {}
     for name in [*registrants[:1], *former[:2], *tickers[:2]]:
-        key = fold_name(" ".join(split_name(name)))
+        key = fold_name(" ".join(split_name(name, names)))
         if len(key) > 1 and key not in known:
             found.setdefault(key, name.replace("|", " "))
     return "|".join(found.values()) or None
 
 
-def find_company(cover: str, is_filing: bool) -> str | None:
+def find_company(cover: str, is_filing: bool, names: Names) -> str | None:
     """Return who a cover is of where no line says 'Exact name of registrant' below the name; None where it is not told.
 
     Looks for a row of a table of registrants and a line that ends with a legal form, both in filings only, and for the
     headline of a release: 'Acme Reports Second-Quarter Results'.
     """
     top = cover[:6000]
-    if is_filing and (match := _TABLE_ROW.search(top)):
-        return _cut_row(match[1])
+    if is_filing and (match := names.row.search(top)):
+        return _cut_row(match[1], names)
     lines = [line.strip() for line in top.split("\n")[:60]] if is_filing else []
-    named = (name for line in lines if 3 < len(line) <= 60 and not _NOT_A_NAME.search(line)
-             if (name := strip_legal(line)) != line.rstrip(" .,"))
-    match = _HEADLINE.search(top[:2000])
-    return next(named, strip_legal(match[1]) if match else None)
+    named = (name for line in lines if 3 < len(line) <= 60 and not names.unless.search(line)
+             if (name := strip_legal(line, names)) != line.rstrip(" .,"))
+    match = names.headline.search(top[:2000])
+    return next(named, strip_legal(match[1], names) if match else None)
 
 
-def _cut_row(row: str) -> str:
+def _cut_row(row: str, names: Names) -> str:
     """Return the name of a row such as 'ACME ENERGY CORPORATION Delaware': up to its legal form, else without the state."""
     words = row.split("(")[0].split()
-    legal = (place for place, word in enumerate(words) if place and fold_word(word) in read_lists()["legal"])
+    legal = (place for place, word in enumerate(words) if place and fold_word(word) in names.legal)
     end = next(legal, len(words) - (len(words) > 1 and words[-1].istitle()))
-    return strip_legal(" ".join(words[:end]))
+    return strip_legal(" ".join(words[:end]), names)
 
 
-def strip_legal(name: str) -> str:
+def strip_legal(name: str, names: Names) -> str:
     """Return a name as it is written, without the legal form behind it."""
-    legal = read_lists()["legal"]
     name = name.strip(" .,")
-    while (match := re.search(r"[\s,]+([\w.]+|&)$", name)) and (match[1] == "&" or fold_word(match[1]) in legal):
+    while (match := re.search(r"[\s,]+([\w.]+|&)$", name)) and (match[1] == "&" or fold_word(match[1]) in names.legal):
         name = name[: match.start()].strip(" .,")
     return name
 
 
-def is_symbol(text: str) -> bool:
+def is_symbol(text: str, names: Names) -> bool:
     """Tell whether a text may be a ticker: two to five capitals that are no term or stock exchange."""
-    return bool(re.fullmatch(r"[A-Z]{2,5}", text)) and text not in read_lists()["terms"]
+    return bool(re.fullmatch(r"[A-Z]{2,5}", text)) and text not in names.terms

@@ -22,8 +22,9 @@ from typing import Any, ParamSpec, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ragtune.documents.labels import Labels
 from ragtune.documents.packfile import MetadataRules, PackFiles, WordingRules
-from ragtune.documents.packparts import Facts, Measure, Section, Tables, Term, Topic, any_of
+from ragtune.documents.packparts import Answers, Facts, Measure, Names, Report, Section, Tables, Term, Topic, any_of
 from ragtune.errors import RecipeError, nearest
 from ragtune.files import hash_text
 from ragtune.records import Metadata
@@ -53,8 +54,8 @@ class Pack:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of all it says; comments and the order of keys aside."""
-        return hash_text(json.dumps(self.files.model_dump(mode="json"), sort_keys=True))
+        """16 hex digits of all it says; comments, the order of keys and what is as if left out aside."""
+        return hash_text(json.dumps(self.files.model_dump(mode="json", exclude_defaults=True), sort_keys=True))
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -65,7 +66,7 @@ class Pack:
     def measures(self) -> tuple[Measure, ...]:
         """What is worked out from line items, in the order of the file."""
         items = {name.rstrip("*").lower(): term for term in reversed(self.terms) for name in term.names}
-        return tuple(Measure(m.names, tuple(items[item.lower()] for item in m.needs)) for m in self.files.measures)
+        return tuple(Measure(m, tuple(items[item.lower()] for item in m.needs)) for m in self.files.measures)
 
     @cached_property
     def topics(self) -> tuple[Topic, ...]:
@@ -105,6 +106,16 @@ class Pack:
         return self.files.metadata
 
     @cached_property
+    def names(self) -> Names:
+        """How owners of documents are named."""
+        return Names(self.files.names)
+
+    @cached_property
+    def reports(self) -> Mapping[str, Report]:
+        """The kinds of document that questions name, in the order of the file."""
+        return {kind: Report(kind, entry) for kind, entry in self.files.reports.items()}
+
+    @cached_property
     def tables(self) -> Tables:
         """The words of tables."""
         return Tables(self.files.tables)
@@ -118,6 +129,16 @@ class Pack:
     def wording(self) -> WordingRules:
         """How questions asked from rows are worded."""
         return self.files.wording
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The words of row labels."""
+        return Labels(self.files.labels)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """How answers are read when they are scored."""
+        return Answers(self.files.answers)
 
     def describe(self, metadata: Metadata, has_context: bool = False) -> str:
         """Return what a passage's title says of its document, or the line above an indexed chunk; '' for nothing."""
@@ -135,6 +156,11 @@ _IN_FORCE: ContextVar[Pack | None] = ContextVar("pack in force", default=None)
 def current_pack() -> Pack:
     """Return the pack in force: that of the innermost ``use_pack``, else the default one."""
     return _IN_FORCE.get() or open_pack()
+
+
+def pack_in_force() -> Pack | None:
+    """Return the pack of the innermost ``use_pack``, None outside of any."""
+    return _IN_FORCE.get()
 
 
 @contextmanager
@@ -174,7 +200,7 @@ class PackPattern:
         """As ``re.Pattern.match``."""
         return self.of(current_pack()).match(text)
 
-    def sub(self, replacement: str, text: str) -> str:
+    def sub(self, replacement: str | Callable[[re.Match[str]], str], text: str) -> str:
         """As ``re.Pattern.sub``."""
         return self.of(current_pack()).sub(replacement, text)
 

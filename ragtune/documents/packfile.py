@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -44,7 +44,15 @@ def _check_nested(text: str) -> str:
     return text
 
 
+def _check_name(text: str) -> str:
+    """Return the text. Raises ValueError where it has no group for the name."""
+    if not _compile(text).groups:
+        raise ValueError("the pattern has no group (...) that holds the name")
+    return text
+
+
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Name = Annotated[str, AfterValidator(_check_name)]
 Word = Annotated[str, AfterValidator(_check_word)]
 Title = Annotated[str, AfterValidator(_check_title)]
 Nested = Annotated[str, AfterValidator(_check_nested)]
@@ -127,12 +135,15 @@ class MetadataRules(Part):
 
     file_names: tuple[Pattern, ...] = Field((), description="Patterns with named groups: a group's name is its column.")
     numbers: tuple[str, ...] = Field((), description="Columns whose values are whole numbers.")
+    year: str = Field("year", description="The column that says which year a document is about.")
+    quarter: str = Field("quarter", description="The column that says which quarter (1 to 4) of it.")
     kind: str = Field("kind", description="The column that holds the kind of document.")
     kinds: Mapping[str, str] = Field({}, description="A kind in lower case letters and digits -> its usual spelling.")
     cover: tuple[CoverRule, ...] = Field((), description="What first pages say; of a column's rules the first that fits.")
     needs: str | None = Field(None, description="The column without which nothing is taken from first pages.")
     owner: OwnerRule = OwnerRule()
-    sidecar: Mapping[str, str] = Field({}, description="Column of a sidecar in lower case -> ours; 'document': the file.")
+    sidecar: Mapping[str, str] = Field(
+        {}, description="Other names of a column, in sidecars and filters, in lower case -> ours; 'document': the file.")
     title: tuple[str, ...] = Field((), description="What a passage's title shows, as far as known, e.g. '{company}'.")
     context: tuple[str, ...] = Field((), description="What stands above a chunk when it is indexed, as far as known.")
 
@@ -142,6 +153,30 @@ class MetadataRules(Part):
             if not re.fullmatch(r"[^{}]*\{\w+\}[^{}]*", template):
                 raise ValueError(f"'{template}' must hold one column in braces, such as '{{company}}'")
         return self
+
+
+class NameRules(Part):
+    """How owners of documents are named, on first pages and in questions. Group 1 of each pattern is the name."""
+
+    legal: tuple[str, ...] = Field((), description="Legal forms behind a name, in lower case letters: no part of it.")
+    terms: tuple[str, ...] = Field((), description="Capitals that are terms of the field, never somebody's initials.")
+    nicknames: Mapping[str, tuple[str, ...]] = Field(
+        {}, description="What people say -> the names that are meant; both in lower case letters and digits.")
+    tickers: tuple[Name, ...] = Field((), description="A symbol, on the first pages.")
+    former: Name | None = Field(None, description="A name it had before.")
+    row: Name | None = Field(None, description="The first of several owners in a table; only where the kind is known.")
+    headline: Name | None = Field(None, description="The owner at the beginning of a title.")
+    unless: Pattern | None = Field(None, description="Lines that match this are no name.")
+
+
+class ReportEntry(Part):
+    """A kind of document that questions name."""
+
+    forms: tuple[str, ...] = Field((), description="Values of the column that holds the kind of document.")
+    phrases: tuple[str, ...] = Field(min_length=1, description="What questions call it; plurals and hyphens aside.")
+    covers: Literal["year", "quarter", "moment"] = Field("year", description="The time such a document is about.")
+    sums_up: bool = Field(False, description="The last one of a year tells of the whole year.")
+    like: tuple[str, ...] = Field((), description="Kinds that may stand in for it.")
 
 
 class TableRules(Part):
@@ -185,6 +220,9 @@ class WordingRules(Part):
         description="Asking for an amount at its end.")
     currency: str = Field("", description="Stands before an amount.")
     whole_amounts: Pattern | None = Field(None, description="Labels whose amounts are not counted in the table's unit.")
+    around: tuple[Word, ...] = Field((), description="Words of questions that stand around the name of a row.")
+    percent: Word = Field("(?!)", description="Questions that name a quotient with such a word want it in percent.")
+    beyond: tuple[Word, ...] = Field((), description="Words of questions that rows and one step do not answer.")
 
     @model_validator(mode="after")
     def _check_places(self) -> WordingRules:
@@ -202,6 +240,37 @@ class MeasureEntry(Part):
 
     names: tuple[str, ...] = Field(min_length=1, description="Names in questions; '*' at the end marks a plural.")
     needs: tuple[str, ...] = Field(min_length=1, description="The line items it needs, each by a name it has in terms.")
+    quotient: Literal["percent", "number"] | None = Field(
+        None, description="It is the first line item divided by the second, said in percent or as a number.")
+
+    @model_validator(mode="after")
+    def _check_quotient(self) -> MeasureEntry:
+        if self.quotient and len(self.needs) < 2:
+            raise ValueError(f"'{self.names[0]}' is a quotient of two line items; needs has one")
+        return self
+
+
+class LabelRules(Part):
+    """How a row's label is met with the words of a question. Words count in all their forms."""
+
+    same: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = Field(
+        (), description="Words that mean the same, the first for all.")
+    light: tuple[str, ...] = Field((), description="Words that tell little.")
+    actions: tuple[str, ...] = Field((), description="What is done with a thing, so that it is not the thing.")
+    qualifiers: tuple[str, ...] = Field((), description="Words that make another row of a label.")
+    tails: tuple[Word, ...] = Field((), description="How a remark behind a label begins.")
+    counts: Pattern = Field("(?!)", description="Labels whose amounts are a number of things: no currency before them.")
+    negative: Pattern = Field(
+        "", description="Labels of balances that may stand in parentheses; what else does so is the change of a balance.")
+
+
+class AnswerRules(Part):
+    """How answers are read when they are scored. Capitals do not count."""
+
+    names: tuple[Word, ...] = Field((), description="Numbers that belong to a name or a period: no amounts.")
+    common: tuple[str, ...] = Field((), description="Words that carry no content, in lower case.")
+    losses: tuple[Word, ...] = Field((), description="Beginnings of words that say an amount is negative.")
+    elsewhere: tuple[Word, ...] = Field((), description="Where an answer that refuses sends its reader.")
 
 
 class PackFiles(Part):
@@ -215,9 +284,13 @@ class PackFiles(Part):
     sections: tuple[SectionEntry, ...] = Field((), description="Parts of documents.")
     headings: HeadingRules = HeadingRules()
     metadata: MetadataRules = MetadataRules()
+    names: NameRules = NameRules()
+    reports: Mapping[str, ReportEntry] = Field({}, description="Kinds of document that questions name.")
     tables: TableRules = TableRules()
     facts: FactRules = FactRules()
     wording: WordingRules = WordingRules()
+    labels: LabelRules = LabelRules()
+    answers: AnswerRules = AnswerRules()
 
     @model_validator(mode="after")
     def _check_names(self) -> PackFiles:
@@ -228,6 +301,8 @@ class PackFiles(Part):
                 called = entry.names[0] if isinstance(entry, TermEntry) else entry.name
                 faults += [f"{kind} ({called}): no section '{section}'.{nearest(section, names)}"
                            for section in entry.sections if section not in names]
+        faults += [f"reports ({kind}): no kind '{other}'.{nearest(other, self.reports)}"
+                   for kind, report in self.reports.items() for other in report.like if other not in self.reports]
         items = [name.rstrip("*").lower() for term in self.terms for name in term.names]
         faults += [f"measures ({measure.names[0]}): no term is called '{item}'.{nearest(item, items)}"
                    for measure in self.measures for item in measure.needs if item.lower() not in items]

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ragtune.documents.packfile import FactRules, SectionEntry, TableRules, TopicEntry
+from ragtune.documents.packfile import (
+    AnswerRules,
+    FactRules,
+    MeasureEntry,
+    NameRules,
+    ReportEntry,
+    SectionEntry,
+    TableRules,
+    TopicEntry,
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +47,25 @@ class Term:
 class Measure:
     """What is worked out from several line items."""
 
-    names: tuple[str, ...]
+    entry: MeasureEntry
     terms: tuple[Term, ...]
 
     @cached_property
     def asked(self) -> re.Pattern[str]:
         """Pattern of the names within a question."""
-        return _named(self.names)
+        return _named(self.entry.names)
+
+    @cached_property
+    def asked_loosely(self) -> re.Pattern[str]:
+        """Pattern of the names within a question, in the plural too."""
+        return _named(self.entry.names, "s?")
 
 
-def _named(names: Iterable[str]) -> re.Pattern[str]:
+def _named(names: Iterable[str], ending: str = "") -> re.Pattern[str]:
     """Return the pattern of names within a question, the longest first."""
     ordered = sorted((name.rstrip("*") for name in names), key=len, reverse=True)
     words = "|".join(re.escape(name).replace(r"\ ", r"\s+").replace("'", "['’]") for name in ordered)
-    return re.compile(rf"(?<![\w&-])(?:{words})(?![\w&-])", re.IGNORECASE)
+    return re.compile(rf"(?<![\w&-])(?:{words}){ending}(?![\w&-])", re.IGNORECASE)
 
 
 def plain_label(label: str) -> str:
@@ -191,3 +205,81 @@ class Facts:
     def balances(self) -> re.Pattern[str]:
         """Pattern of rows of amounts at a date."""
         return re.compile(self.rules.balances, re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """How owners of documents are named, the patterns compiled; one that the pack leaves out matches nothing."""
+
+    rules: NameRules
+
+    @cached_property
+    def legal(self) -> frozenset[str]:
+        """Legal forms behind a name, in lower case."""
+        return frozenset(self.rules.legal)
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        """Terms in capitals that are no name."""
+        return frozenset(self.rules.terms)
+
+    @cached_property
+    def tickers(self) -> tuple[re.Pattern[str], ...]:
+        """Patterns of symbols."""
+        return tuple(map(re.compile, self.rules.tickers))
+
+    @cached_property
+    def former(self) -> re.Pattern[str]:
+        """Pattern of a former name."""
+        return re.compile(self.rules.former or "(?!)")
+
+    @cached_property
+    def row(self) -> re.Pattern[str]:
+        """Pattern of the row of a table of owners."""
+        return re.compile(self.rules.row or "(?!)")
+
+    @cached_property
+    def headline(self) -> re.Pattern[str]:
+        """Pattern of a title that begins with its owner."""
+        return re.compile(self.rules.headline or "(?!)")
+
+    @cached_property
+    def unless(self) -> re.Pattern[str]:
+        """Pattern of lines that are no name."""
+        return re.compile(self.rules.unless or "(?!)")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A kind of document that questions name, its phrases compiled."""
+
+    kind: str
+    entry: ReportEntry
+
+    @cached_property
+    def asked(self) -> re.Pattern[str]:
+        """Pattern of its phrases within a question: '10-K' also finds 10K and 10 K, words may stand in the plural."""
+        parts = [r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in self.entry.phrases]
+        return re.compile(rf"(?<![^\W_])(?:{'|'.join(parts)})s?(?![^\W_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """How answers are read, the patterns compiled; one that the pack leaves empty matches nothing."""
+
+    rules: AnswerRules
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """Words that carry no content."""
+        return frozenset(self.rules.common)
+
+    @cached_property
+    def losses(self) -> re.Pattern[str]:
+        """Pattern of words that say an amount is negative, by their beginnings."""
+        return any_of(rf"\b(?:{word})" for word in self.rules.losses) or re.compile(r"(?!)")
+
+    @cached_property
+    def elsewhere(self) -> re.Pattern[str]:
+        """Pattern of where an answer that refuses sends its reader."""
+        return any_of(self.rules.elsewhere) or re.compile(r"(?!)")

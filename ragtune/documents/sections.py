@@ -1,66 +1,23 @@
-"""Where things stand: the sections a question points to, the words it could have used, and the sections of a page."""
+"""Where things stand: the sections of a page."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from ragtune.documents.pack import Pack, current_pack
 from ragtune.documents.packparts import Section, squeeze
-from ragtune.documents.terms import find_terms
 
 CONTENTS = "table of contents"
 """The section that a page of contents is, where the pack has one of this name."""
-_NAMED, _TERM, _TOPIC = 0.9, 0.8, 0.6  # a section named as a statement or item, with a row, by a topic
-_LATER = 0.6  # each further section of a list counts this much of the one before
 _AMOUNT = re.compile(r"(?<![\w.])[$€£]?\(?\d{1,3}(?:,\d{3})*(?:\.\d+)?%?\)?$|[—–-]$")
 _BEGINS = re.compile(r"[#(\[“\"\s]*[A-Z\d]")
 _NUMBERED = 2
 _TOP = 4  # a title in so many first lines is the page's own
 _HANGS = re.compile(r"\b(?:of|and|the|for|in)$", re.IGNORECASE)  # a title that goes on in the next line
 _PAGE_NUMBER = re.compile(r"[\s.…](\d{1,3})$")
-
-
-def find_sections(question: str, pack: Pack | None = None) -> list[tuple[str, float]]:
-    """Return (section, weight) of the sections a question points to, the likeliest first.
-
-    Weights lie in (0, 1): .9 where the question names a statement or an item, less where a line item stands there or a topic
-    is treated there; several reasons add up as independent chances do.
-    """
-    pack = pack or current_pack()
-    doubts: dict[str, float] = {}
-
-    def add(sections: Iterable[str], weight: float) -> None:
-        for section in sections:
-            doubts[section] = doubts.get(section, 1.0) * (1.0 - weight)
-            weight *= _LATER
-
-    for section in pack.sections:
-        if section.asked and section.asked.search(question):
-            add([section.name], _NAMED if section.entry.is_table else _TOPIC)
-        if section.item and section.item.search(question):
-            add([section.name], _NAMED)
-    for term in dict.fromkeys(term for _, term in find_terms(question, pack)):
-        add(term.sections, _TERM)
-    for topic in pack.topics:
-        if topic.asked.search(question):
-            add(topic.entry.sections, _TOPIC)
-    found = [(section, round(1.0 - doubt, 4)) for section, doubt in doubts.items()]
-    return sorted(found, key=lambda item: -item[1])
-
-
-def expand_question(question: str, pack: Pack | None = None) -> tuple[str, ...]:
-    """Return plain phrases to add to a query: what documents call the line items and topics of a question.
-
-    Those of line items stand first; phrases that stand in the question already are left out.
-    """
-    pack = pack or current_pack()
-    phrases = [phrase for _, term in find_terms(question, pack) for phrase in term.also]
-    phrases += [phrase for topic in pack.topics if topic.asked.search(question) for phrase in topic.entry.also]
-    asked = question.lower()
-    return tuple(phrase for phrase in dict.fromkeys(phrases) if phrase.lower() not in asked)
 
 
 def sections_of_page(text: str, pack: Pack | None = None) -> tuple[str, ...]:

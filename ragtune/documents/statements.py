@@ -232,14 +232,6 @@ def ends_table(line: str) -> bool:
     return bool(_PROSE_END.search(line) or _ANNOUNCED.search(line[-300:]))
 
 
-def head_before(lines: list[str], head: Head | None = None) -> Head:
-    """Return the head in force after these lines, beginning from ``head``."""
-    head = head or Head()
-    for line in lines:
-        head = head.after(line)
-    return head
-
-
 def carry_head(head: Head, last_page: str, page: str) -> Head:
     """Return the head at the top of a page: that at the end of the last one where a table goes on, else an empty one.
 

@@ -29,6 +29,7 @@ from ragtune.records import Outcome, Question, Score
 
 METRIC = "answer"
 MIN_RECALL = 0.5
+_FIGURES_ASKED = re.compile(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", re.IGNORECASE)
 _CHANGE = re.compile(r"\bchang|\bdiffer|\bgr[oe]w|\byear[- ]over[- ]year|\bhigher or lower", re.IGNORECASE)
 _SCALED = r"[^\s,;]\S*(?: (?:thousand|million|billion|trillion))?"
 _MOVE = re.compile(
@@ -212,7 +213,8 @@ def _score_text(question: Question, text: str) -> tuple[Outcome, str]:
     percent = _wants_percent(question)
     scale = parse_scale(question.text)
     met = [f for f in figures if any(match_number(f, n, scale, percent) is not None for n in said)]
-    if figures and re.search(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", question.text, re.IGNORECASE):
+    is_list = question.kind == "multi_span" or _FIGURES_ASKED.search(question.text)
+    if figures and is_list:  # each of them is asked for, none may lack
         missing = [f.text for f in figures if f not in met]
         return ("wrong", f"without {', '.join(missing)}") if missing else ("correct", "holds the reference's figures")
     asked, gold = content_words(question.text), content_words(question.answer)

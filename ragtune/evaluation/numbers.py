@@ -1,9 +1,12 @@
-"""Numbers as financial texts write them: scale words, currency, parentheses, percent; dates and labels left out."""
+"""Numbers as reports write them: scale words, currency, parentheses, percent; dates and labels left out."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+
+from ragtune.documents.pack import Pack, PackPattern
 
 _SCALES = {
     "thousand": 1e3, "thousands": 1e3, "k": 1e3,
@@ -15,29 +18,30 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
-_LABELS = re.compile(
-    "|".join(
-        (
-            rf"\b{_MONTH}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?\b(?:\s*,?\s*(?:19|20)\d\d\b)?",  # December 31, 2018
-            rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}\b\.?(?:\s*,?\s*(?:19|20)\d\d\b)?",  # 31 December 2018
-            rf"\b{_MONTH}\.?\s*'\d\d\b",  # Jun'23
-            r"\b\d{1,2}/\d{1,2}/(?:\d\d){1,2}\b|\b\d{4}-\d\d-\d\d\b",  # 12/31/2018
-            r"\b(?:fy|cy|f\.y\.)\s*'?\s*\d{2,4}\b(?:\s*[-–/]\s*\d{2,4}\b)?",  # FY2018
-            r"\b[qh][1-4]\s*(?:of\s+)?(?:fy)?\s*'?(?:\d{4}|\d\d)?\b|\b[1-4][qh](?:\s*'?\d{2,4})?\b",  # Q2 2023, 2Q23
-            r"\b(?:10|8|20|6|11)-?[kqf]\b",  # 10-K
-            r"\bcovid-?19\b",
-            r"(?<![$€£\d.,])\b3M\b",  # the company, not three million
-            r"\b(?:note|item|page|pages|pg\.?|step|section|exhibit|part|topic|asc|asu|level|rule|form|figure|table|passage)"
-            r"s?\s+#?\d+(?:[-.]\d+)*[a-z]?\b",
-            r"\[\d+(?:\s*[,–-]\s*\d+)*\]",  # citations
-            r"(?m:^[ \t]{0,20}(?:\d{1,2}[.)]|\(\d{1,2}\))(?=\s))",  # list ordinals
-            r"\b\d{1,3}(?:st|nd|rd|th)\b",
-            r"\b\d{1,3}[- ](?:year|month|week|quarter|day|point-in-time)s?\b",
-            r"(?<![\w.])\d*[A-Za-z_]+\d[\w-]*",  # names such as MMM26 or A320
-        )
-    ),
-    re.IGNORECASE,
+_LABELS = (
+    rf"\b{_MONTH}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?\b(?:\s*,?\s*(?:19|20)\d\d\b)?",  # December 31, 2018
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}\b\.?(?:\s*,?\s*(?:19|20)\d\d\b)?",  # 31 December 2018
+    rf"\b{_MONTH}\.?\s*'\d\d\b",  # Jun'23
+    r"\b\d{1,2}/\d{1,2}/(?:\d\d){1,2}\b|\b\d{4}-\d\d-\d\d\b",  # 12/31/2018
+    r"\b[qh][1-4]\s*(?:of\s+)?(?:fy)?\s*'?(?:\d{4}|\d\d)?\b|\b[1-4][qh](?:\s*'?\d{2,4})?\b",  # Q2 2023, 2Q23
+    r"\bcovid-?19\b",
+    r"\b(?:note|item|page|pages|pg\.?|step|section|exhibit|part|topic|level|rule|form|figure|table|passage)"
+    r"s?\s+#?\d+(?:[-.]\d+)*[a-z]?\b",
+    r"\[\d+(?:\s*[,–-]\s*\d+)*\]",  # citations
+    r"(?m:^[ \t]{0,20}(?:\d{1,2}[.)]|\(\d{1,2}\))(?=\s))",  # list ordinals
+    r"\b\d{1,3}(?:st|nd|rd|th)\b",
+    r"\b\d{1,3}[- ](?:year|month|week|quarter|day|point-in-time)s?\b",
+    r"(?<![\w.])\d*[A-Za-z_]+\d[\w-]*",  # names such as MMM26 or A320
 )
+
+
+@lru_cache(maxsize=8)
+def _left_out(pack: Pack) -> re.Pattern[str]:
+    """Return the pattern of numbers that are no amounts: the pack's names, then what holds everywhere."""
+    return re.compile("|".join((*pack.files.answers.names, *_LABELS)), re.IGNORECASE)
+
+
+_LEFT_OUT = PackPattern(_left_out)
 _NUMBER = re.compile(
     r"(?P<open>\(\s{0,9})?(?P<sign>(?<![\w%)\]])[-−–](?=[$€£¥\d.U]))?(?P<currency>(?:US|C|A)?[$€£¥]|\b(?:USD|EUR|GBP)\b)?\s{0,9}"
     r"(?P<inner>\(\s{0,9}|(?<=[$€£¥])[-−–](?=[\d.]))?"
@@ -94,7 +98,7 @@ def parse_numbers(text: str, keep_years: bool = False) -> tuple[Number, ...]:
     ``keep_years`` keeps bare years (2018), which otherwise are left out too.
     """
     text = _TEX.sub(lambda match: " " * len(match[0]), text)  # same length: the spans stay true
-    text = _LABELS.sub(lambda match: " " * len(match[0]), text)
+    text = _LEFT_OUT.sub(lambda match: " " * len(match[0]), text)
     found = []
     for match in _NUMBER.finditer(text):
         place = match.start("digits")

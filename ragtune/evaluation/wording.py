@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from ragtune.answering.prompt import ANSWER, REFUSAL
+from ragtune.documents.pack import PackPattern, current_pack
 
 MIN_REFUSAL_SIGNS = 3
-_REFUSAL_SIGNS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
+_REFUSAL_SIGNS: tuple[re.Pattern[str] | PackPattern, ...] = (
+    PackPattern(lambda pack: pack.answers.elsewhere),
+    *(re.compile(pattern, re.IGNORECASE) for pattern in (
         r"\b(sorry|apologi[sz]e|unfortunately|regret)\b|\bI do(n['’]t| not) know\b",
         r"\b(can(not|'t|’t| not)|unable to|not able to|(im|not )possible to|could not|couldn['’]t|wouldn['’]t be able)\b",
         r"\b(do(es)?|did)(n['’]t| not) have (real-time |direct |any |the |enough |sufficient |access|specific|"
@@ -23,11 +24,9 @@ _REFUSAL_SIGNS = tuple(
         r"\bneed (to know|more)\b",
         r"\bplease (provide|refer|consult|check|share|note|visit)|\bif you (can |could |have |provide|need|share|give)",
         r"\bwithout (the |access|this |that |these |specific|additional|more|further|any|having|knowing)",
-        r"\b(EDGAR|investor relations|official website|SEC['’]s website)\b|\b(refer|look|check|review|consult)\w* "
-        r"(to |at |up )?(the |their |its |\w+['’]s )?(company|annual|10-K|financial|income|balance|cash|most recent)",
         r"\b(insufficient|not enough|more information|additional information|more details|necessary (information|data))\b",
         r"\b(difficult|hard|challenging|impossible) to (determine|say|assess|provide|answer|calculate|conclude)",
-    )
+    )),
 )
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+(?=[\"'(*]*[A-Z$\d-])|\n+")
 YES_NO = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
@@ -40,14 +39,15 @@ _OPTIONS = re.compile(
 )
 _UP = re.compile(r"\b(increas|improv|grow|grew|rose|rise|rising|higher|accelerat|expand|up\b)", re.IGNORECASE)
 _DOWN = re.compile(r"\b(decreas|declin|drop|fell|fall|reduc|lower|decelerat|shr[iu]nk|worsen|down\b)", re.IGNORECASE)
-_NEGATIVE = re.compile(r"\b(loss|negative|outflow|used|deficit|minus|lost|less|contract|shr[ai]nk)", re.IGNORECASE)
+_NEGATIVE = re.compile(r"\b(negative|minus|lost|less|contract|shr[ai]nk)", re.IGNORECASE)
+_LOSS = PackPattern(lambda pack: pack.answers.losses)
 _WORD = re.compile(r"[a-z][a-z&'’-]*[a-z]|[a-z]", re.IGNORECASE)
 _STOP = frozenset(
     """a an and are as at be been both but by can did do does each for from had has have he her his how i if in into is
     it its me more most of on or other our over she so some such than that the their them then there these they this
-    those through to under up very was we were what when where which while who will with would you your company
-    companies year years fiscal fy primarily due mainly based following given information data during per us also
-    among between because since answer question quarter compared approximately about around respectively total
+    those through to under up very was we were what when where which while who will with would you your
+    year years primarily due mainly based following given information data during per us also
+    among between because since answer question compared approximately about around respectively total
     amount""".split()
 )
 
@@ -71,7 +71,8 @@ def split_sentences(text: str) -> list[str]:
 
 def speaks_of_less(text: str) -> bool:
     """Whether the text speaks of a fall, a loss or an outflow, and not of a rise, so that its number may be negative."""
-    return bool(_DOWN.search(text) or _NEGATIVE.search(text)) and not _UP.search(text)
+    is_less = any(sign.search(text) for sign in (_DOWN, _NEGATIVE, _LOSS))
+    return is_less and not _UP.search(text)
 
 
 def final_part(text: str) -> str:
@@ -114,7 +115,8 @@ def direction_of(text: str) -> int:
 def content_words(text: str) -> set[str]:
     """Return the words that carry content, lower case, cut to their stem's first letters."""
     words = (word.lower().replace("’", "'").removesuffix("'s").strip("'-") for word in _WORD.findall(text))
-    return {_stem(word) for word in words if word not in _STOP}
+    common = current_pack().answers.common
+    return {_stem(word) for word in words if word not in _STOP and word not in common}
 
 
 def _stem(word: str) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from ragtune.documents.pack import current_pack
+from ragtune.documents.packfile import MeasureEntry
 
 _YEAR = re.compile(r"\b(?:FY\s?['’]?|fiscal\s+)?((?:19|20)\d\d)\b|\b(?:FY\s?['’]?|fiscal ['’])(\d\d)\b", re.IGNORECASE)
 _DATE = re.compile(
@@ -12,7 +16,7 @@ _DATE = re.compile(
 _TEMPLATE = re.compile(
     r"\byear-over-year\b|"
     r"\b(?:what|was|were|is|are|did|does|do|how much|according to the \w+|state|calculate|compute|give|amount of|as of|over"
-    r"|to|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|usd|fiscal|years?|FY|company|annual"
+    r"|to|report(?:ed)?|(?:in |usd |us |\$ ?)*(?:thousands|millions|billions|dollars)|years?"
     r"|during|(?:at the )?(?:year.)?end(?:ed)?|based on.*|round.*|answer.*|please|compared (?:with|to)|versus|between|from"
     r"|than|by how|many|percent|much|in terms|relative)\b|[?$%:]",
     re.IGNORECASE,
@@ -21,7 +25,7 @@ _EDGES = re.compile(  # what is left of a sentence around a name
     r"^(?:\W+|(?:the|in|of|for|at|on|an?|its)\b)+|(?:\s(?:the|in|of|for|at|on|an?|its)\b|[\s,.;'’-])+$", re.IGNORECASE)
 _OUT_OF_REACH = re.compile(
     r"^\W*(?:why|which|who|when|where|describe|explain|list|how (?:did|does|is|are|was|has|have)|name|has|have|does)\b|"
-    r"\b(?:(?<!weighted[ -])average|cumulative|CAGR|days|drove|drivers?)\b", re.IGNORECASE)
+    r"\b(?:(?<!weighted[ -])average|cumulative|drove|drivers?)\b", re.IGNORECASE)
 _QUARTER = re.compile(r"\bQ[1-4]\b|\bquarter", re.IGNORECASE)
 _MORE = re.compile(r"\b(?:increas\w*|r[io]se|gr[oe]w\w*|higher|greater|larger|more|above|exceed\w*|improv\w*)\b", re.I)
 _LESS = re.compile(r"\b(?:decreas\w*|declin\w*|f[ae]ll\w*|lower|smaller|(?<!, )less|below|drop\w*|shr[aiu]nk)\b", re.I)
@@ -52,14 +56,12 @@ _PAIRS: tuple[tuple[str, re.Pattern[str], tuple[int, int]], ...] = tuple(
                    r" (?:its|their|the)\b(.+)$", (1, 2)),
     )
 )
-_KNOWN: tuple[tuple[str, str, tuple[str, str]], ...] = (
-    (r"\bgross (?:profit )?margin", "margin", ("gross profit", "revenue")),
-    (r"\boperating (?:profit |income )?margin", "margin", ("operating income", "revenue")),
-    (r"\bnet (?:profit |income )?margin|\bprofit margin", "margin", ("net income", "revenue")),
-    (r"\bcurrent ratio|\bworking capital ratio", "ratio", ("total current assets", "total current liabilities")),
-    (r"\bcash ratio", "ratio", ("cash and cash equivalents", "total current liabilities")),
-    (r"\breturn on assets|\bROA\b", "margin", ("net income", "total assets")),
-)
+
+
+@lru_cache(maxsize=16)
+def _any_word(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Return the pattern of some whole words; of none it matches nothing."""
+    return re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,14 @@ def _last(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
 
 
 def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...], bool]:
-    """Return the kind of a question without companies and years, the names of rows, and whether a known ratio gave them."""
-    is_percent = bool(re.search(r"margin|percent|%|\breturn on", text, re.IGNORECASE))
+    """Return the kind of a question without companies and years, the names of rows, and whether a measure gave them."""
+    is_percent = bool(re.search(rf"percent|%|{current_pack().wording.percent}", text, re.IGNORECASE))
     for kind, pattern, (first, second) in _PAIRS:
         match = pattern.search(text)
         if match and _name(match[first]) and _name(match[second]):
             is_margin = kind == "ratio" and is_percent and "ratio" not in text
             return "margin" if is_margin else kind, (match[first], match[second]), False
-    if _OUT_OF_REACH.search(text):
+    if _OUT_OF_REACH.search(text) or _any_word(current_pack().wording.beyond).search(text):
         return "", (text,), False
     if _GROWTH.search(text):
         return "growth", (_GROWTH_WORDS.sub(" ", text),), False
@@ -121,13 +123,20 @@ def _find_kind(text: str, years: int) -> tuple[str, tuple[str, ...], bool]:
     start, end = max(_last(_MORE, text), _last(_LESS, text))
     if start >= 0 and re.match(r"(?:in |for |at |as of )?[ ,]*(?:did|was|were|is|are)\b", text, re.IGNORECASE):
         return "compare", (f"{text[:start]} {text[end:]}",), False
-    for pattern_text, kind, pair in _KNOWN:
-        if re.search(pattern_text, text, re.IGNORECASE):
-            return kind, pair, True
+    if measure := _find_quotient(text):
+        return "margin" if measure.quotient == "percent" else "ratio", measure.needs[:2], True
     return "lookup", (text,), False
+
+
+def _find_quotient(text: str) -> MeasureEntry | None:
+    """Return the pack's measure with the longest name in a text, of those that are one row divided by another."""
+    found = [(len(match[0]), -position, measure.entry) for position, measure in enumerate(current_pack().measures)
+             if measure.entry.quotient and (match := measure.asked_loosely.search(text))]
+    return max(found)[2] if found else None
 
 
 def _name(text: str) -> str:
     """Return the words of a question that may name a row."""
     words = re.sub(r"\([^()]*\)", " ", text)
-    return _EDGES.sub("", " ".join(_TEMPLATE.sub(" ", words).split()))
+    words = _any_word(current_pack().wording.around).sub(" ", _TEMPLATE.sub(" ", words))
+    return _EDGES.sub("", " ".join(words.split()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from ragtune.documents import terms
+from ragtune.documents import labels, terms
 from ragtune.documents.pack import current_pack
 from ragtune.documents.terms import find_terms
 from ragtune.files import hash_file, hash_text
@@ -23,8 +23,6 @@ NAME = "extractive"
 MIN_SCORE = 0.75
 """A row whose label meets the question's words less than this is not the one asked for."""
 _CALLED, _OTHER_NAME = 0.98, 0.97  # what a match by the name the prompt gives, or by another of ours, counts
-_NEGATIVE_BALANCE = re.compile(r"deficit|loss|income|treasury|accumulated|equity|earnings|less|allowance", re.IGNORECASE)
-_NOT_NAMES = frozenset("FY USD US GAAP EPS EBIT EBITDA COGS ROA CFO PPNE PPE AR AP SG R D A Q I".split())
 
 
 class ExtractiveGenerator:
@@ -37,7 +35,8 @@ class ExtractiveGenerator:
     def fingerprint(self) -> str:
         """16 hex digits of the rules and the pack in force: answers that other rules gave are asked again."""
         here = Path(__file__).parent
-        files = (*(here / f"{module}.py" for module in ("extractive", "asked", "rows")), Path(terms.__file__))
+        files = (*(here / f"{module}.py" for module in ("extractive", "asked", "rows")),
+                 *(Path(str(module.__file__)) for module in (labels, terms)))
         return hash_text("".join(map(hash_file, files)) + current_pack().hash)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -74,10 +73,12 @@ def answer_prompt(text: str) -> str:
 def _names_someone(prompt: Prompt) -> bool:
     """Tell whether the question names someone, though none of the passages' companies."""
     known = {stem for row in prompt.rows for stem in stems(row.label)}
-    if re.search(r"\b(?!(?:share|stock)(?:holder|owner)|year)[A-Za-z]\w+['’]", prompt.question):
+    plain = current_pack().labels.same  # shareholders' equity is nobody's
+    if any(not plain.keys() >= set(stems(match[1])) for match in re.finditer(r"\b([A-Za-z]\w+)['’]", prompt.question)):
         return True
     for match in re.finditer(r"\b[A-Z][\w&]*", prompt.question):
-        if match.start() == 0 or match[0] in _NOT_NAMES or re.fullmatch(r"FY\d*|[A-Z]&[A-Z]&?[A-Z]?", match[0]):
+        is_term = len(match[0]) == 1 or match[0] in current_pack().names.terms
+        if match.start() == 0 or is_term or re.fullmatch(r"FY\d*|[A-Z]&[A-Z]&?[A-Z]?", match[0]):
             continue
         if not set(stems(match[0])) <= known:
             return True
@@ -89,8 +90,8 @@ class _Finder:
 
     def __init__(self, rows: Sequence[Row], prompt: Prompt, asked: Asked) -> None:
         self.rows, self.names, self.is_balance = rows, prompt.names, asked.is_balance
-        self.matcher = Matcher(prompt.rows)
-        self.year = asked.years[0] if asked.years else max((row.passage.fiscal_year for row in rows), default="")
+        self.matcher, self.negative = Matcher(prompt.rows), current_pack().labels.negative
+        self.year = asked.years[0] if asked.years else max((row.passage.year for row in rows), default="")
         self.before = asked.years[-1] if len(asked.years) > 1 else str(int(self.year) - 1) if self.year.isdigit() else ""
 
     def find(self, name: str, *years: str, beside: Row | None = None) -> Row | None:
@@ -103,12 +104,11 @@ class _Finder:
         for row in self.rows:
             if not all(year in row.cells for year in years) or (beside and row.passage.unit != beside.passage.unit):
                 continue
-            if self.is_balance and row.cells[years[0]].startswith("(") and not _NEGATIVE_BALANCE.search(row.label):
+            if self.is_balance and row.cells[years[0]].startswith("(") and not self.negative.search(row.label):
                 continue  # a change in the cash flow statement, called as the balance is
             if (score := scores.get(row.label)) is None:
                 score = scores[row.label] = self.score(name, row.label)
-            nearness = 0.02 * (row.passage.fiscal_year == self.year) + 0.01 * (beside is not None and
-                                                                               row.passage is beside.passage)
+            nearness = 0.02 * (row.passage.year == self.year) + 0.01 * (beside is not None and row.passage is beside.passage)
             if score >= MIN_SCORE and (best is None or score + nearness > best[0] + best[1]):
                 best = (score, nearness, row)
         return best[2] if best else None

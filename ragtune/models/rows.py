@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
+from ragtune.documents.labels import Labels
+from ragtune.documents.names import strip_legal
+from ragtune.documents.pack import Pack, PackPattern, current_pack
 from ragtune.documents.statements import is_paid_out
 
 _HEAD = re.compile(r"^\[(\d{1,3})\] (?P<name>.*), page \d+(?: \(in (?P<unit>\w+)\))?$")
@@ -19,16 +22,25 @@ _CELL = re.compile(
 )
 _QUESTION = "Question: "
 _HINT = re.compile(r"^In the passages, (?P<pairs>.+)\.$")
-_FORM = re.compile(r"\b(?:10-?[KQ]|8-?K|20-?F|earnings|annual report)\b.*|_?(?:19|20)\d\d.*", re.IGNORECASE)
-_SUFFIX = re.compile(
-    r"(?:,? (?:inc|corp|corporation|company|co|ltd|limited|plc|llc|n\.?v|s\.?a|group|holdings|\(.*\))\.?)+$", re.IGNORECASE)
-_COUNTED = re.compile(r"\bshares\b.*\b(?:outstanding|issued)|weighted.average|^number of|\bemployees$", re.IGNORECASE)
-_DROPPED = frozenset("of the a an and or in to on at for from by as its with our their s end year ended per".split())
-_SAME = {word: same for same, words in {
-    "shareholder": "stockholder shareowner stockholders shareowners", "operat": "operating operations operation",
-    "stock": "share shares stocks", "expens": "expense expenses", "provid": "provided generated", "invest": "investing",
-    "financ": "financing",
-}.items() for word in words.split()}
+_YEAR_OR_VERSION = r"_?(?:19|20)\d\d.*|\s(?:v\d|[vr]?\d+\.\d).*"
+
+
+@lru_cache(maxsize=8)
+def _after_name(pack: Pack) -> re.Pattern[str]:
+    """Return the pattern of what stands behind the name in a title: a form, a year or a version, and the rest."""
+    forms = (r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", form)))
+             for report in pack.reports.values() for form in report.entry.forms)
+    return re.compile("|".join((*(rf"\b{form}\b.*" for form in forms), _YEAR_OR_VERSION)), re.IGNORECASE)
+
+
+@lru_cache(maxsize=8)
+def _quarterly(pack: Pack) -> re.Pattern[str]:
+    """Return the pattern of titles of reports on a quarter."""
+    forms = [form for report in pack.reports.values() if report.entry.covers == "quarter" for form in report.entry.forms]
+    return re.compile("|".join(rf"\b{re.escape(form).replace('-', '-?')}\b" for form in forms) or "(?!)", re.IGNORECASE)
+
+
+_AFTER_NAME, _QUARTERLY = PackPattern(_after_name), PackPattern(_quarterly)
 
 
 @dataclass(frozen=True)
@@ -40,14 +52,15 @@ class Row:
     passage: Shown
 
     @property
-    def is_share_count(self) -> bool:
+    def is_count(self) -> bool:
         """Whether the amounts count something and are no money."""
-        return bool(_COUNTED.search(self.label)) and not self.is_per_share
+        return bool(current_pack().labels.counts.search(self.label)) and not self.is_whole
 
     @property
-    def is_per_share(self) -> bool:
-        """Whether the amounts are dollars a share."""
-        return bool(re.search(r"\bper\b.*\bshare", self.label, re.IGNORECASE))
+    def is_whole(self) -> bool:
+        """Whether the amounts are for one of something, such as a share: the table's unit does not count them."""
+        whole = current_pack().wording.whole_amounts
+        return bool(whole and re.search(whole, self.label, re.IGNORECASE))
 
     @property
     def decimals(self) -> int:
@@ -73,8 +86,8 @@ class Row:
         number, sign = self.show_number(abs(value)), "-" if value < 0 else ""
         if any("%" in amount for amount in self.cells.values()):
             return f"{sign}{number}%"
-        unit = "" if self.is_per_share or not self.passage.unit else f" {self.passage.unit.removesuffix('s')}"
-        return f"{sign}{'' if self.is_share_count else '$'}{number}{unit}"
+        unit = "" if self.is_whole or not self.passage.unit else f" {self.passage.unit.removesuffix('s')}"
+        return f"{sign}{'' if self.is_count else current_pack().wording.currency}{number}{unit}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +96,7 @@ class Shown:
 
     number: int
     company: str
-    fiscal_year: str
+    year: str
     is_quarterly: bool
     unit: str
 
@@ -122,57 +135,42 @@ def parse_prompt(text: str) -> Prompt:
 
 def _read_title(number: int, name: str, unit: str) -> Shown:
     years = re.findall(r"(?:19|20)\d\d", name)
-    company = _SUFFIX.sub("", _FORM.sub("", name).replace("_", " ").strip(" ,_-"))
-    return Shown(number, company.strip(), years[-1] if years else "", "10-Q" in name or "10Q" in name, unit)
+    company = strip_legal(_AFTER_NAME.sub("", name).replace("_", " ").strip(" ,_-"), current_pack().names)
+    return Shown(number, company, years[-1] if years else "", bool(_QUARTERLY.search(name)), unit)
+
+
+def stems(name: str) -> tuple[str, ...]:
+    """Return the telling words of a label as the pack in force reads them, endings cut."""
+    return _stems(name, current_pack().labels)
 
 
 @lru_cache(maxsize=20_000)
-def stems(name: str) -> tuple[str, ...]:
-    """Return the telling words of a label, endings cut: ``Purchases of property`` gives purchas, properti."""
-    words = re.findall(r"[a-z]+(?:&[a-z]+)*|\d+", re.sub(r"['’]s?\b", "", name.lower()))
-    return tuple(_stem(word) for word in words if word not in _DROPPED)
-
-
-def _stem(word: str) -> str:
-    if word in _SAME:
-        return _SAME[word]
-    word = word.removesuffix("s") if not word.endswith(("ss", "us", "is")) else word
-    word = word.removesuffix("e")
-    word = word[:-1] + "i" if word.endswith("y") else word
-    return _SAME.get(word, word)
-
-
-_LIGHT = frozenset(stems("total net consolidated attributable expense cost balance number"))
-_ACTIONS = frozenset(stems(
-    "purchase addition acquisition expenditure spending payment repayment proceeds repurchase issuance"
-))
-"""Money that moves: spending on property is never the property."""
-_QUALIFIERS = frozenset(stems("discontinued before accumulated deferred foreign state federal excluding"))
-"""Words that make another line of a label: net income is never income before taxes."""
+def _stems(name: str, labels: Labels) -> tuple[str, ...]:
+    return labels.stems(name)
 
 
 class Matcher:
     """Scores how well a row's label meets a name: shared words, the rare ones of these rows counting more."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
+        self.words = current_pack().labels
         labels = {row.label for row in rows}
         counts = Counter(stem for label in labels for stem in set(stems(label)))
         self.weights = {stem: self._weigh(stem, len(labels), count) for stem, count in counts.items()}
         self.unseen = self._weigh("", len(labels), 0)
         self.readings = {label: self._read(label) for label in labels}
 
-    @staticmethod
-    def _weigh(stem: str, labels: int, count: int) -> float:
+    def _weigh(self, stem: str, labels: int, count: int) -> float:
         """Return what a word counts: its rarity among the labels, a third of it for words such as total and net."""
-        return (1 + math.log((labels + 1) / (count + 0.5)) / 3) * (0.3 if stem in _LIGHT else 1.0)
+        return (1 + math.log((labels + 1) / (count + 0.5)) / 3) * (0.3 if stem in self.words.light else 1.0)
 
     def _total(self, words: Iterable[str]) -> float:
-        return sum(self.weights.get(word) or self.unseen * (0.3 if word in _LIGHT else 1.0) for word in words)
+        return sum(self.weights.get(word) or self.unseen * (0.3 if word in self.words.light else 1.0) for word in words)
 
     def _read(self, label: str) -> tuple[tuple[frozenset[str], float, float], ...]:
         """Return the ways to read a label, each with its weight and worth: whole, without brackets, without its tail."""
         bare = re.sub(r"\s*\([^()]*\)", "", label)
-        head = re.split(r",? (?:net of|less)\b|[,:] ?net\b| [-—–] ", bare)[0]
+        head = self.words.tail.split(bare)[0]
         sets = [(frozenset(stems(text)), worth) for text, worth in ((label, 1.0), (bare, 0.99), (head, 0.97))]
         return tuple((words, self._total(words), worth) for words, worth in sets if words)
 
@@ -183,8 +181,8 @@ class Matcher:
         best = 0.0
         for words, total, worth in self.readings[label]:
             if both := asked & words:
-                worth *= 1.0 if bool(asked & _ACTIONS) == bool(words & _ACTIONS) else 0.7
-                worth *= 0.75 ** len((asked ^ words) & _QUALIFIERS)
+                worth *= 1.0 if bool(asked & self.words.actions) == bool(words & self.words.actions) else 0.7
+                worth *= 0.75 ** len((asked ^ words) & self.words.qualifiers)
                 best = max(best, worth * 2 * self._total(both) / (wanted + total))
         return best
 

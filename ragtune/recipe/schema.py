@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -132,9 +132,19 @@ class Answering(Section):
     names_rows: bool = Field(True, description="Say beside the question what the passages call what it asks for.")
 
 
+PRESETS: dict[str, dict[str, float]] = {
+    "raft": {"gold_share": 0.8, "distractors": 4, "closed_book_share": 0.0},  # arXiv 2403.10131
+    "instructlab": {"gold_share": 0.4, "distractors": 3, "closed_book_share": 0.0},  # its knowledge_p, 4 documents a prompt
+}
+"""Settings of public recipes for the dataset section; a field that the recipe names itself counts before its preset's."""
+
+
 class Dataset(Section):
     """How questions become tuning rows."""
 
+    preset: Literal["raft", "instructlab"] | None = Field(
+        None, description="Public settings of gold_share, distractors and closed_book_share; those named here go before."
+    )
     folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
     questions: str | None = Field(None, description="Question file: our JSONL or FinanceBench's; none: asked from tables.")
     ask_count: int = Field(400, ge=1, description="Questions asked from statement rows where no file is given.")
@@ -146,10 +156,29 @@ class Dataset(Section):
     split_by: str = Field("document", description="'document' or a metadata column: no group is on both sides.")
     gold_share: float = Field(0.8, ge=0, le=1, description="Share of answerable questions shown with their gold passage.")
     closed_book_share: float = Field(0.05, ge=0, le=1, description="Share of rows without any passage, answered by refusal.")
-    distractors: int = Field(2, ge=0, le=20, description="Passages beside the gold one, from the same search.")
+    distractors: int = Field(2, ge=0, le=20, description="Passages beside the gold one.")
+    distractor_source: Literal["retrieved", "random"] = Field(
+        "retrieved", description="Where distractors come from: the search that serves, or any page of the index."
+    )
+    hard_share: float | None = Field(
+        None, ge=0, le=1, description="Share of hard ones among the retrieved distractors: the same owner in another "
+        "document, or the same row of another owner; null: as the search ranks them."
+    )
+    refusal_share: float = Field(
+        1.0, ge=0, le=1, description="Most training rows, as a share, that are refusals; what is more is left out."
+    )
     rows_per_question: int = Field(1, ge=1, le=20, description="Rows a question gives, each with passages drawn anew.")
     max_dropped_share: float = Field(0.05, ge=0, le=1, description="More rows over the token budget are an error.")
+    license: str = Field(
+        "other", pattern=r"^[a-z0-9][a-z0-9.+-]*$", description="Licence on the dataset's card, as Hugging Face names it."
+    )
     seed: int = Field(0, description="Seed of every draw.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_preset(cls, values: Any) -> Any:
+        preset = values.get("preset") if isinstance(values, dict) else None
+        return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
 
 
 class Training(Section):

@@ -38,7 +38,8 @@ def read_asked(question: str, pack: Pack) -> Asked:
     needed = [term for measure in pack.measures if measure.asked.search(question) for term in measure.terms]
     terms = list(dict.fromkeys([*terms, *needed]))
     topics = [topic for topic in pack.topics if topic.asked.search(question)]
-    named = [section.name for section in pack.sections if section.asked and section.asked.search(question)]
+    named = [section.name for section in pack.sections
+             if any(pattern and pattern.search(question) for pattern in (section.asked, section.item))]
     added = [phrase for term in terms for phrase in term.also]
     added += [phrase for topic in topics for phrase in topic.entry.also]
     return Asked(

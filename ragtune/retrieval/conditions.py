@@ -162,13 +162,14 @@ def render_value(value: Value) -> str:
 
 def fail(text: str, place: Place, reason: str) -> NoReturn:
     """Raise QuestionError with the line and column of the text, or the path in a mapping, that is wrong."""
+    reason = reason if reason.endswith((".", "?")) else f"{reason}."
     if isinstance(place, str):
-        raise QuestionError(f"filter, at {place[:200] or 'its top'}: {reason}.")
+        raise QuestionError(f"filter, at {place[:200] or 'its top'}: {reason}")
     start = text.rfind("\n", 0, place) + 1
     end = text.find("\n", place)
     line = text[start : end if end >= 0 else len(text)].replace("\t", " ")
     column = place - start
     first = max(0, column - 60)  # a long line is shown around the place
     shown = ("…" if first else "") + line[first : column + 60] + ("…" if column + 60 < len(line) else "")
-    raise QuestionError(f"filter, line {text.count(chr(10), 0, place) + 1}, column {column + 1}: {reason}.\n"
+    raise QuestionError(f"filter, line {text.count(chr(10), 0, place) + 1}, column {column + 1}: {reason}\n"
                         f"  {shown}\n  {' ' * (column - first + bool(first))}^")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,13 +40,11 @@ from ragtune.retrieval.conditions import (
 )
 from ragtune.retrieval.operators import read_json, read_mapping
 
-__all__ = ["SYNONYMS", "Filter", "kind_of", "parse_filter", "render_filter"]
+__all__ = ["Filter", "kind_of", "parse_filter", "render_filter"]
 
+PAGE_NAMES = {"page_number": "page"}
+"""Other names of the one column that no pack knows of: a page is where a chunk stands."""
 EXAMPLE = "for example company = '3M' and fiscal_year in (2017, 2018)"
-SYNONYMS: tuple[tuple[str, ...], ...] = (
-    ("fiscal_year", "year", "doc_period"), ("form", "doc_type", "form_type"), ("company", "company_name"),
-    ("document", "doc_name", "file", "file_name"), ("page", "page_number"), ("sector", "gics_sector"))
-"""Names of one column. A filter may use any; the one that the index has is meant."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))|(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
     r"""|(?P<column>`(?:[^`\\]|\\.)+`)|(?P<name>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,))""", re.DOTALL)
@@ -73,13 +71,14 @@ class Filter:
         """Tell whether a row of columns passes."""
         return self.node.matches(row)
 
-    def check(self, kinds: Mapping[str, Collection[str]], synonyms: Sequence[Sequence[str]] = SYNONYMS) -> Filter:
+    def check(self, kinds: Mapping[str, Collection[str]], synonyms: Mapping[str, str] | None = None) -> Filter:
         """Return the filter with its columns named as in ``kinds``: ``year`` where there is only fiscal_year means that.
 
-        ``kinds`` maps each column to the kinds of its values: 'number', 'string', 'truth value'. Raises QuestionError where
-        a column does not exist or holds other kinds of values than it is compared with.
+        ``kinds`` maps each column to the kinds of its values: 'number', 'string', 'truth value'; ``synonyms`` other names of
+        columns to their usual ones, as a pack's sidecar has them. Raises QuestionError where a column does not exist or
+        holds other kinds of values than it is compared with.
         """
-        names = {column: _find_column(column, kinds, synonyms) for column in self.columns}
+        names = {column: _find_column(column, kinds, {**PAGE_NAMES, **(synonyms or {})}) for column in self.columns}
         for column, place in self.columns.items():
             if names[column] is None:
                 known = sorted(kinds)
@@ -98,11 +97,12 @@ class Filter:
         return Filter(self.text, rename(self.node, renamed)) if renamed else self
 
 
-def _find_column(column: str, kinds: Mapping[str, Collection[str]], synonyms: Sequence[Sequence[str]]) -> str | None:
-    """Return the column that is meant: itself, else the first of its synonyms that there is, else None."""
+def _find_column(column: str, kinds: Mapping[str, Collection[str]], synonyms: Mapping[str, str]) -> str | None:
+    """Return the column that is meant: itself, else one of the same usual name that there is, else None."""
     if column in kinds:
         return column
-    return next((name for group in synonyms if column in group for name in group if name in kinds), None)
+    usual = synonyms.get(column.lower(), column)
+    return next((name for name in (usual, *synonyms) if name in kinds and synonyms.get(name, name) == usual), None)
 
 
 def parse_filter(filter: str | Mapping[str, Any]) -> Filter:

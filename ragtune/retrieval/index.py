@@ -134,7 +134,7 @@ class Index:
         """Return for each chunk row whether the filter keeps it. Raises QuestionError for a column there is not."""
         kept = self.kept.get(where.text)
         if kept is None:
-            kept = self._find_kept(where.check(self.columns()))
+            kept = self._find_kept(where.check(self.columns(), self.pack.metadata.sidecar))
             if len(self.kept) >= 64:  # other threads may search at the same time: what is returned is no longer looked up
                 self.kept.clear()
             self.kept[where.text] = kept

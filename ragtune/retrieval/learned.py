@@ -173,17 +173,21 @@ def save_learned(index: Index, entries: Mapping[str, Iterable[str]]) -> Path:
     return path
 
 
-def load_learned(index: Index) -> Glossary | None:
-    """Return the glossary beside an index, None where there is none. Raises IndexFolderError for a damaged file."""
+def open_learned(index: Index) -> Glossary:
+    """Return the glossary beside an index, which may have been edited; where there is none, learn it first.
+
+    Raises IndexFolderError for a damaged file.
+    """
     path = learned_file(index.folder)
     if not path.is_file():
-        return None
+        log.warning("learning a glossary from %d documents, once; it is kept in %s", len(index.documents()), path)
+        save_learned(index, build_learned(index))
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         entries = {str(name): tuple(map(str, others)) for name, others in kept["entries"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexFolderError(f'{path} is no learned glossary ({error}). Wanted {{"entries": {{"name": ["other"]}}}}; '
-                               "delete it or learn it again.") from error
+                               "delete it to have it learned again.") from error
     if kept.get("index") != index.id:
-        log.warning("%s was learned from another state of the documents; learn it again", path)
+        log.warning("%s was learned from another state of the documents; delete it to have it learned again", path)
     return Glossary(entries)

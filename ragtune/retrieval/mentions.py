@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ragtune.documents.names import CONNECTIVES, WORD, Alias, fold_name, fold_word, read_common_words, read_lists
+from ragtune.documents.names import CONNECTIVES, WORD, Alias, fold_name, fold_word, read_common_words
 
 MAX_WORDS = 9
 _MONEY = "$€£¥"
@@ -52,9 +52,13 @@ def split_words(text: str) -> list[Word]:
 
 
 class NameTable:
-    """Aliases of many names. Built once; a question costs a few look-ups a word, however many names there are."""
+    """Aliases of many names. Built once; a question costs a few look-ups a word, however many names there are.
 
-    def __init__(self, names: Mapping[str, Iterable[Alias]]) -> None:
+    ``terms`` in capitals abbreviate no name.
+    """
+
+    def __init__(self, names: Mapping[str, Iterable[Alias]], terms: Collection[str] = ()) -> None:
+        self.terms = terms
         self.aliases: dict[str, list[tuple[str, Alias]]] = {}
         for name, aliases in names.items():
             for alias in aliases:
@@ -135,10 +139,9 @@ class NameTable:
     def _abbreviated(self, words: list[Word]) -> list[Mention]:
         """Return names of which a word in capitals has the first letter and some more (ORCL), if it is one name."""
         found = []
-        terms = read_lists()["terms"]
         for word in words:
             if 3 <= len(word.bare) <= 5 and word.bare.isalpha() and word.text[: len(word.bare)].isupper() \
-                    and word.bare.upper() not in terms:
+                    and word.bare.upper() not in self.terms:
                 names = [name for folded, name in self.by_letter.get(word.bare[0], ()) if _stands_for(word.bare, folded)]
                 found += [Mention(names[0], word.start, word.end, 0.5, is_misspelt=True)] if len(names) == 1 else []
         return found

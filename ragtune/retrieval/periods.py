@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ragtune.documents.names import read_lists
+from ragtune.documents.packparts import Report
 from ragtune.records import Record
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -66,11 +66,8 @@ class Period(Record):
         return bool(self.dates) and self.dates[-1][5:7] in ("01", "02") and self.dates[-1][:4] == str(self.year)
 
 
-def parse_period(question: str, forms: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> Period:
-    """Return the years, quarters, dates and kinds of report of a question.
-
-    ``forms`` maps a kind of report to its form names and the phrases that name it; None takes the shipped list.
-    """
+def parse_period(question: str, reports: Mapping[str, Report] | None = None) -> Period:
+    """Return the years, quarters, dates and, of ``reports``, the kinds of report that a question names."""
     question = " ".join(question.split())
     dates = sorted({date for pattern, order in _DATES for match in pattern.finditer(question)
                     if (date := _read_date(match.groups(), order))})
@@ -78,7 +75,8 @@ def parse_period(question: str, forms: Mapping[str, Mapping[str, Sequence[str]]]
     quarters = sorted({int(match[1] or match[2] or match[3] or _ORDINALS[match[4].lower()])
                        for match in _QUARTER.finditer(question)})
     dates = [date for date in dates if not (date.endswith("00") and any(d[:7] == date[:7] and d != date for d in dates))]
-    return Period(tuple(sorted(named | _find_years(question))), tuple(quarters), tuple(dates), find_kinds(question, forms))
+    years = tuple(sorted(named | _find_years(question)))
+    return Period(years, tuple(quarters), tuple(dates), find_kinds(question, reports or {}))
 
 
 def _read_date(groups: Sequence[str], order: str) -> str | None:
@@ -112,18 +110,6 @@ def _find_years(question: str) -> set[int]:
     return years
 
 
-def find_kinds(question: str, forms: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> tuple[str, ...]:
-    """Return the kinds of report a question names ('annual', 'quarterly', ...), in the order of the list."""
-    table = forms if forms is not None else read_lists()["forms"]
-    return tuple(kind for kind, entry in table.items() if _pattern(tuple(entry["phrases"])).search(question))
-
-
-_patterns: dict[tuple[str, ...], re.Pattern[str]] = {}
-
-
-def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    """Return the pattern of some phrases: '10-K' also finds 10K and 10 K, words may stand in the plural."""
-    if phrases not in _patterns:
-        parts = [r"[\s-]?".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in phrases]
-        _patterns[phrases] = re.compile(rf"(?<![^\W_])(?:{'|'.join(parts)})s?(?![^\W_])", re.IGNORECASE)
-    return _patterns[phrases]
+def find_kinds(question: str, reports: Mapping[str, Report]) -> tuple[str, ...]:
+    """Return the kinds of report a question names ('annual', 'quarterly', ...), in the order of the pack."""
+    return tuple(kind for kind, report in reports.items() if report.asked.search(question))

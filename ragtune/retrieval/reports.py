@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ragtune.documents.packparts import Report
 from ragtune.records import Value
 from ragtune.retrieval.periods import Period
 
@@ -15,7 +16,7 @@ MANY = 3
 
 
 @dataclass(frozen=True)
-class Report:
+class Filed:
     """What the router knows of a document: its year, quarter, kind of report and the date in its name."""
 
     name: str
@@ -23,7 +24,7 @@ class Report:
     year: int | None
     raw_year: Value
     quarter: int | None
-    kind: str | None
+    kind: Report | None
     date: str
 
 
@@ -36,8 +37,11 @@ class Weighing:
     is_fallback: bool
 
 
-def weigh_reports(reports: Sequence[Report], period: Period, name: str) -> Weighing:
-    """Weigh one entity's documents by how well year, quarter, date and kind of report fit. Never returns none."""
+def weigh_reports(reports: Sequence[Filed], period: Period, name: str, year_called: str) -> Weighing:
+    """Weigh one entity's documents by how well year, quarter, date and kind of report fit. Never returns none.
+
+    ``name`` and ``year_called``, the column of the year, stand in the reasons.
+    """
     reasons: list[str] = []
     is_fallback = False
     years = {report.year for report in reports}
@@ -54,9 +58,10 @@ def weigh_reports(reports: Sequence[Report], period: Period, name: str) -> Weigh
             there = sorted({str(report.raw_year) for report in reports if report.name in by_year and report.year})
             reasons.append(f"no document of {asked} for {name}: fell back to {', '.join(there) or 'those without a year'}")
         else:
-            reasons.append(f"fiscal year {asked - 1 if asked not in years else asked} matched documents of {name}")
+            fitting = asked if asked in years else asked - 1
+            reasons.append(f"{year_called.replace('_', ' ')} {fitting} matched documents of {name}")
     kept = [report for report in reports if report.name in by_year]
-    if period.kinds and not any(report.kind in period.kinds for report in kept):
+    if period.kinds and not any(report.kind and report.kind.kind in period.kinds for report in kept):
         is_fallback = True
         reasons.append(f"no {' or '.join(period.kinds)} report among them: other kinds of report are searched")
         period = replace(period, kinds=())
@@ -68,13 +73,13 @@ def weigh_reports(reports: Sequence[Report], period: Period, name: str) -> Weigh
                     tuple(reasons), is_fallback)
 
 
-def _by_recency(reports: Sequence[Report]) -> dict[str, float]:
+def _by_recency(reports: Sequence[Filed]) -> dict[str, float]:
     """Weigh documents where no year is asked for: the latest 1, older ones a little less, down to a half."""
     order = sorted({report.year for report in reports if report.year is not None}, reverse=True)
     return {report.name: 0.7 if report.year is None else max(0.5, 1 - 0.05 * order.index(report.year)) for report in reports}
 
 
-def _weigh_year(report: Report, period: Period) -> float:
+def _weigh_year(report: Filed, period: Period) -> float:
     """Weigh a document's year against those asked for; 0 where it cannot hold them."""
     if report.year is None:
         return 0.5
@@ -89,7 +94,7 @@ def _weigh_year(report: Report, period: Period) -> float:
     return weight
 
 
-def _nearest(reports: Sequence[Report], asked: int, weights: Mapping[str, float]) -> dict[str, float]:
+def _nearest(reports: Sequence[Filed], asked: int, weights: Mapping[str, float]) -> dict[str, float]:
     """Weigh the documents of the nearest years where the year is missing, later ones first: they look back."""
     near: dict[str, float] = {}
     years = sorted({report.year for report in reports if report.year is not None}, key=lambda year: abs(year - asked - 0.4))
@@ -101,22 +106,24 @@ def _nearest(reports: Sequence[Report], asked: int, weights: Mapping[str, float]
     return near
 
 
-def _weigh_kind(report: Report, period: Period) -> float:
+def _weigh_kind(report: Filed, period: Period) -> float:
     """Weigh a document's kind of report and quarter against what is asked for."""
-    kind, quarter = report.kind, report.quarter
+    quarter, kind = report.quarter, report.kind.kind if report.kind else None
+    entry = report.kind.entry if report.kind else None
     if report.date and report.date in period.dates:
         return 1.0
     fits = quarter in period.quarters
     if period.kinds:
-        pair = {kind, *period.kinds}
-        weight = 1.0 if kind in period.kinds else 0.7 if kind is None or pair >= {"event", "earnings"} else 0.4
+        is_like = entry is None or bool(set(entry.like) & set(period.kinds))
+        weight = 1.0 if kind in period.kinds else 0.7 if is_like else 0.4
         return weight if fits or not period.quarters or quarter is None else weight * 0.5
     if period.quarters:
-        if kind == "annual":
+        if entry and entry.covers == "year":
             return 1.0 if period.quarters[-1] == 4 else 0.6
-        return 1.0 if fits else 0.8 if quarter is None and kind != "event" else 0.6 if quarter is None else 0.4
-    if period.implied_quarter and kind in ("quarterly", "earnings"):
+        is_open = quarter is None and not (entry and entry.covers == "moment")
+        return 1.0 if fits else 0.8 if is_open else 0.6 if quarter is None else 0.4
+    if period.implied_quarter and entry and entry.covers == "quarter":
         return 0.9 if quarter in (None, period.implied_quarter) else 0.6
-    if kind in (None, "annual"):
+    if entry is None or entry.covers == "year":
         return 1.0
-    return 0.9 if kind == "earnings" and quarter in (None, 4) else 0.6  # a release after the year holds its figures too
+    return 0.9 if entry.sums_up and quarter in (None, 4) else 0.6

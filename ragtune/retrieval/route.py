@@ -7,7 +7,7 @@ company's nearest documents are taken, and said; where no company is named, noth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragtune.documents.names import (
@@ -17,14 +17,15 @@ from ragtune.documents.names import (
     fold_word,
     is_symbol,
     read_common_words,
-    read_lists,
     split_name,
 )
+from ragtune.documents.pack import Pack, open_pack
+from ragtune.documents.packparts import Names
 from ragtune.records import Document, Record, Value
 from ragtune.retrieval.conditions import MAX_CHARACTERS, Comparison, Node, join, render_filter
 from ragtune.retrieval.mentions import Mention, NameTable, split_words
 from ragtune.retrieval.periods import parse_period
-from ragtune.retrieval.reports import MANY, Report, Weighing, weigh_reports
+from ragtune.retrieval.reports import MANY, Filed, Weighing, weigh_reports
 
 MAX_SOFT = 10
 MAX_CHARACTERS_READ = 4000
@@ -52,57 +53,51 @@ class Route(Record):
 class Router:
     """Routes questions to documents. Built once from documents (their pages are not needed); a question takes about 0.1 ms.
 
-    ``entity`` and ``year`` are the metadata columns of who and when; ``forms`` the kinds of report as in ``parse_period``.
+    ``pack`` says how names are written, which metadata columns tell who and when, and which kinds of report there are.
     Further names of an entity stand in the column ``aliases``, joined by '|'. Documents without an entity are matched by the
     distinctive words of their names and titles, with low weights and no filter.
     """
 
-    def __init__(
-        self, documents: Sequence[Document], entity: str = "company", year: str = "fiscal_year",
-        forms: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
-    ) -> None:
-        self.entity, self.year = entity, year
-        self.forms = forms if forms is not None else read_lists()["forms"]
-        kinds = {fold_word(form): kind for kind, entry in self.forms.items() for form in entry["forms"]}
-        self.groups: dict[str, list[Report]] = {}
+    def __init__(self, documents: Sequence[Document], pack: Pack | None = None) -> None:
+        self.pack = pack or open_pack()
+        self.entity, self.year = self.pack.metadata.owner.column, _year_column(documents, self.pack)
+        names_of = self.pack.names
+        self.groups: dict[str, list[Filed]] = {}
         names: dict[str, list[str]] = {}
         aliases: dict[str, dict[str, Alias]] = {}
         unnamed: list[Document] = []
         for document in documents:
-            value = document.metadata.get(entity)
+            value = document.metadata.get(self.entity)
             if value is None or not fold_name(str(value)):
                 unnamed.append(document)
                 continue
-            key = fold_name(" ".join(split_name(str(value))))
+            key = fold_name(" ".join(split_name(str(value), names_of)))
             names.setdefault(key, []).append(str(value))
-            self.groups.setdefault(key, []).append(self._read(document, value, kinds))
-            for alias in (*aliases_of(str(value)), *_own_aliases(document)):
+            self.groups.setdefault(key, []).append(self._read(document, value))
+            for alias in (*aliases_of(str(value), names_of), *_own_aliases(document, names_of)):
                 aliases.setdefault(key, {}).setdefault(alias.key, alias)
         self.names = {key: max(dict.fromkeys(spellings), key=spellings.count) for key, spellings in names.items()}
-        self.table = NameTable({key: found.values() for key, found in aliases.items()})
+        self.table = NameTable({key: found.values() for key, found in aliases.items()}, names_of.terms)
         left = []
         for document in unnamed:  # a file named after a known entity is one of its documents
             mentions = self.table.find(_spaced(document.name)) if self.groups else []
             if mentions and mentions[0].strength > 0.7 and not mentions[0].is_misspelt:
-                self.groups[mentions[0].name].append(self._read(document, None, kinds))
+                self.groups[mentions[0].name].append(self._read(document, None))
             else:
                 left.append(document)
         self.soft = _soft_words(left)
 
-    def _read(self, document: Document, entity: Value, kinds: Mapping[str, str]) -> Report:
+    def _read(self, document: Document, entity: Value) -> Filed:
         """Return what is known of a document."""
-        metadata = document.metadata
-        raw = metadata.get(self.year)
+        metadata, rules = document.metadata, self.pack.metadata
+        raw, quarter = metadata.get(self.year), metadata.get(rules.quarter)
         digits = re.search(r"(?:19|20)\d\d", str(raw))
-        quarter = metadata.get("quarter")
-        dates = parse_period(_spaced(document.name, "-"), {}).dates
-        return Report(document.name, entity, int(digits[0]) if digits and raw is not None else None, raw,
-                      int(quarter) if isinstance(quarter, (int, float)) and 1 <= quarter <= 4 else None,
-                      kinds.get(fold_word(str(metadata.get("form") or ""))), dates[-1] if dates else "")
-
-    def companies_named(self, question: str) -> tuple[str, ...]:
-        """Return the entities a question names, as most documents spell them, in the order of mention."""
-        return tuple(dict.fromkeys(self.names[mention.name] for mention in self.table.find(question)))
+        dates = parse_period(_spaced(document.name, "-")).dates
+        form = fold_word(str(metadata.get(rules.kind) or ""))
+        kinds = (report for report in self.pack.reports.values() if form in map(fold_word, report.entry.forms))
+        return Filed(document.name, entity, int(digits[0]) if digits and raw is not None else None, raw,
+                     int(quarter) if isinstance(quarter, (int, float)) and 1 <= quarter <= 4 else None,
+                     next(kinds, None), dates[-1] if dates else "")
 
     def route(self, question: str) -> Route:
         """Return the documents a question is about, with weights and reasons; none where nothing can be told."""
@@ -115,12 +110,12 @@ class Router:
             reasons = [f"all documents are of one {self.entity}, {next(iter(self.names.values()))}"]
         if not strengths:
             return self._route_softly(question)
-        period = parse_period(question, self.forms)
+        period = parse_period(question, self.pack.reports)
         weights: dict[str, float] = {}
         nodes: list[Node] = []
         is_fallback = False
         for key, strength in strengths.items():
-            found = weigh_reports(self.groups[key], period, self.names[key])
+            found = weigh_reports(self.groups[key], period, self.names[key], self.year)
             weights.update({name: max(0.01, round(weight * strength, 4)) for name, weight in found.weights.items()})
             reasons += found.reasons
             is_fallback |= found.is_fallback
@@ -141,7 +136,7 @@ class Router:
         is_plain = fold_name(written).startswith(mention.name)
         return f"{self.entity} {self.names[mention.name]} named in the question" + ("" if is_plain else f" as '{written}'")
 
-    def _nodes(self, reports: Sequence[Report], found: Weighing) -> list[Node]:
+    def _nodes(self, reports: Sequence[Filed], found: Weighing) -> list[Node]:
         """Return the conditions that keep just the candidates of one entity."""
         kept = [report for report in reports if report.name in found.weights]
         spellings = {str(report.entity).casefold(): report.entity for report in kept if report.entity is not None}
@@ -189,19 +184,26 @@ def _spaced(name: str, keep: str = "") -> str:
     return name.rpartition("/")[2].replace("_", " ") if keep else _SPLIT.sub(" ", name.rpartition("/")[2])
 
 
-def _own_aliases(document: Document) -> list[Alias]:
+def _own_aliases(document: Document, names: Names) -> list[Alias]:
     """Return the aliases of a document's column ``aliases`` and of its file name up to the year."""
     found: list[Alias] = []
     for text in str(document.metadata.get("aliases") or "").split("|"):
-        if is_symbol(text.strip()):
+        if is_symbol(text.strip(), names):
             found.append(Alias(fold_word(text), 0.9, "upper"))
         elif text.strip():
-            found += [alias for alias in aliases_of(text.strip()) if alias.strength > 0.7]
+            found += [alias for alias in aliases_of(text.strip(), names) if alias.strength > 0.7]
     start = document.name.rpartition("/")[2]
     head = _NAME_END.sub("", start)
     if head != start and re.search(r"[^\W\d_]", head):
-        found += [alias for alias in aliases_of(head.replace("_", " ")) if alias.strength > 0.95]
+        found += [alias for alias in aliases_of(head.replace("_", " "), names) if alias.strength > 0.95]
     return found
+
+
+def _year_column(documents: Sequence[Document], pack: Pack) -> str:
+    """Return the column of the year: the pack's, else where no document has it the first that is called so."""
+    names = dict.fromkeys(name for document in documents for name, value in document.metadata.items() if value is not None)
+    year = pack.metadata.year
+    return year if year in names else next((name for name in names if name.endswith("year")), year)
 
 
 def _soft_words(documents: Sequence[Document]) -> dict[str, list[str]]:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragtune.errors import QuestionError, RecipeError, nearest
+from ragtune.documents.pack import pack_in_force
+from ragtune.errors import IndexFolderError, QuestionError, RecipeError, nearest
 from ragtune.models.language import open_generator
 from ragtune.recipe import schema
 from ragtune.recipe.schema import Retrieval
@@ -22,11 +23,11 @@ from ragtune.retrieval.expand import Tools, Variant, check_expanders, expand, fi
 from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.fuse import fuse_ranks
 from ragtune.retrieval.index import Index, open_index
-from ragtune.retrieval.learned import Glossary, load_learned
+from ragtune.retrieval.learned import Glossary, open_learned
 from ragtune.retrieval.lexical import score_lexical, search_lexical
 from ragtune.retrieval.rerank import Candidates, Ranker, ranker_for
 from ragtune.retrieval.route import Router
-from ragtune.seams import Embedder, Generator
+from ragtune.seams import Embedder, Generator, Reranker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,11 +88,8 @@ class IndexSearcher:
 
     @cached_property
     def router(self) -> Router:
-        """Tells which documents a question is about, by the columns that the index's pack has for who and when."""
-        rules, documents = self.index.pack.metadata, self.index.documents()
-        years = [*(column for column in rules.numbers if column.endswith("year")), "fiscal_year", "year"]
-        year = next((column for column in years if any(d.metadata.get(column) is not None for d in documents)), years[0])
-        return Router(documents, rules.owner.column, year)
+        """Tells which documents a question is about."""
+        return Router(self.index.documents(), self.index.pack)
 
     @cached_property
     def ranker(self) -> Ranker:
@@ -104,14 +102,14 @@ class IndexSearcher:
         return adapter_for(self.retrieval.adapter, self.index.folder, self.index.embedder.fingerprint)
 
     @cached_property
-    def cross(self) -> CrossEncoderReranker | None:
+    def cross(self) -> Reranker | None:
         """Scores pairs of question and chunk, where the recipe names a cross-encoder."""
         return None if self.retrieval.rerank in OWN_RERANKERS else CrossEncoderReranker(self.retrieval.rerank)
 
     @cached_property
     def learned(self) -> Glossary | None:
-        """The glossary learned from the documents, where the recipe uses it and there is one."""
-        return load_learned(self.index) if "learned" in self.retrieval.expand else None
+        """The glossary learned from the documents, where the recipe uses it."""
+        return open_learned(self.index) if "learned" in self.retrieval.expand else None
 
     @cached_property
     def expander(self) -> Generator | None:
@@ -299,7 +297,14 @@ def _added(question: str, variants: Sequence[Variant]) -> tuple[str, ...]:
 def open_searcher(folder: Path, retrieval: Retrieval, embedder: Embedder | None = None) -> IndexSearcher:
     """Open an index folder for search.
 
-    Raises IndexFolderError for a missing or damaged folder or another embedder than it was built with, QuestionError for a
-    ``retrieval.where`` that does not fit the index, RecipeError for an unknown method.
+    Raises IndexFolderError for a missing or damaged folder, an embedder or a pack in force that it was not built with,
+    QuestionError for a ``retrieval.where`` that does not fit the index, RecipeError for an unknown method.
     """
-    return IndexSearcher(open_index(folder, embedder), retrieval)
+    index = open_index(folder, embedder)
+    pack = pack_in_force()
+    if pack is not None and pack.hash != index.pack.hash:  # passages would be rendered by one and found by the other
+        raise IndexFolderError(
+            f"{folder} was built with the pack '{index.pack.name}' ({index.pack.hash}), and the recipe's is '{pack.name}' "
+            f"({pack.hash}). Index again with this pack, or name the index's own, pack: {folder / 'pack'}. "
+            "Do: ragtune index --recipe FILE")
+    return IndexSearcher(index, retrieval)

@@ -1,20 +1,16 @@
-"""Weights of ranked lists in the fusion: fitted on questions whose gold chunks are known, refused where they do not help.
+"""Weights of ranked lists in the fusion, fitted on questions whose gold chunks are known.
 
 The objective is 1 / log2(1 + rank) of the first gold row within DEPTH: it moves with every rank, hit@5 only at its edge.
-Coordinate search over GRID from equal weights; held-out scores come from folds by group (company), so that no company's
-wording is both fitted and measured.
+Coordinate search over GRID. Whether the weights are worth keeping is the gate's to say, on questions held out.
 """
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ragtune.errors import QuestionError
-from ragtune.records import Record
 from ragtune.retrieval.dense import Found
 from ragtune.retrieval.fuse import CONSTANT
 
@@ -26,60 +22,20 @@ DEPTH = 20
 _ROUNDS = 5
 
 
-@dataclass(frozen=True)
-class FittedWeights(Record):
-    """Weights by list. ``held_out`` and ``given`` are hit@5 and hit@20 over the folds, with fitted and with given weights.
-
-    ``is_kept`` is False where fitting raised the held-out objective by no more than the gain's standard error: then
-    ``weights`` are those given. ``fold_weights`` are those fitted without the groups of each of the ``folds``.
-    """
-
-    weights: tuple[float, ...]
-    is_kept: bool
-    held_out: Mapping[str, float]
-    given: Mapping[str, float]
-    folds: tuple[tuple[str, ...], ...]
-    fold_weights: tuple[tuple[float, ...], ...]
-
-
 def fit_weights(
-    ranked: Sequence[Sequence[Found]], gold: Sequence[Collection[int]], groups: Sequence[str],
-    start: Sequence[float] | None = None, folds: int = 5, seed: int = 0,
-) -> FittedWeights:
+    ranked: Sequence[Sequence[Found]], gold: Sequence[Collection[int]], start: Sequence[float] | None = None
+) -> tuple[float, ...]:
     """Return weights for the lists of ``ranked`` (question, list, rows best first); ``gold`` holds each question's rows.
 
-    Raises QuestionError where the lengths differ, there is no question, or fewer than two groups to hold out.
+    ``start`` are the weights to begin with, which stay where nothing is better. Raises QuestionError where the lengths
+    differ or there is no question.
     """
     width = len(ranked[0]) if ranked else 0
-    if not width or not len(ranked) == len(gold) == len(groups) or any(len(lists) != width for lists in ranked):
-        raise QuestionError(f"found {len(ranked)} questions, {len(gold)} gold sets and {len(groups)} groups; wanted the "
-                            "same number of each, at least one, and as many ranked lists for every question.")
-    names = sorted(set(groups))
-    if len(names) < 2:
-        raise QuestionError(f"all questions belong to the group '{names[0]}', so none can be held out. Give questions about "
-                            "more companies.")
     given = tuple(start) if start else (1.0,) * width
-    if len(given) != width:
-        raise QuestionError(f"found {len(given)} weights to start from, wanted {width}, one for each ranked list.")
-    random.Random(seed).shuffle(names)
-    parts = [tuple(sorted(names[number::folds])) for number in range(min(folds, len(names)))]
-    all_places = Places(ranked, gold)
-    before, after, fold_weights = all_places.find(given), [0] * len(ranked), []
-    for part in parts:
-        inside = [number for number, group in enumerate(groups) if group not in part]
-        weights = _search(Places([ranked[n] for n in inside], [gold[n] for n in inside]), given)
-        fold_weights.append(weights)
-        found = all_places.find(weights)
-        for number in (n for n, group in enumerate(groups) if group in part):
-            after[number] = found[number]
-    gains = [new - old for new, old in zip(_gains(after), _gains(before))]
-    mean = sum(gains) / len(gains)
-    error = math.sqrt(sum((gain - mean) ** 2 for gain in gains)) / len(gains)
-    is_kept = mean > error + 1e-9  # what is less than its standard error is as likely luck
-    shares = [{f"hit@{k}": sum(0 < place <= k for place in places) / len(ranked) for k in (5, 20)}
-              for places in (after, before)]
-    return FittedWeights(_search(all_places, given) if is_kept else given, is_kept, shares[0], shares[1], tuple(parts),
-                         tuple(fold_weights))
+    if not width or len(ranked) != len(gold) or any(len(lists) != width for lists in ranked) or len(given) != width:
+        raise QuestionError(f"found {len(ranked)} questions, {len(gold)} gold sets and {len(given)} weights; wanted as many "
+                            "gold sets as questions, at least one, and as many ranked lists for every question as weights.")
+    return _search(Places(ranked, gold), given)
 
 
 class Places:

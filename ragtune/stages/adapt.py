@@ -21,6 +21,7 @@ from ragtune.retrieval.trial import Ranks
 from ragtune.seams import Report, progress_of
 from ragtune.stages.adapt_embedder import fit_tuned_embedder
 from ragtune.stages.adapt_ranker import fit_page_ranker, rank_pages
+from ragtune.stages.adapt_weights import fit_fusion_weights
 from ragtune.stages.material import Fitted, Fitter, Material, gather_material
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class AdaptSummary(Record):
 
     @property
     def is_accepted(self) -> bool:
-        """Whether anything was written."""
+        """Whether the gate let anything pass."""
         return any(part.is_accepted for part in self.parts)
 
 
@@ -148,7 +149,9 @@ def save_version(material: Material, adapter: Adapter, root: Path, verdict: Verd
     return folder
 
 
-FITTERS: dict[str, Fitter] = {"adapter": fit_query_adapter, "ranker": fit_page_ranker, "embedder": fit_tuned_embedder}
+FITTERS: dict[str, Fitter] = {
+    "adapter": fit_query_adapter, "weights": fit_fusion_weights, "ranker": fit_page_ranker, "embedder": fit_tuned_embedder,
+}
 """What can be fitted, in the order 'all' takes them."""
 
 
@@ -171,7 +174,7 @@ def run_adapt(
         material = gather_material(recipe, opened, questions, report)
         for name in FITTERS if what == "all" else (what,):
             fitted = FITTERS[name](material, (Path(out) if out else source.parent) / name)
-            parts.append(AdaptedPart(name, fitted.folder is not None, fitted.verdict.reason,
+            parts.append(AdaptedPart(name, fitted.verdict.is_accepted, fitted.verdict.reason,
                                      str(fitted.folder) if fitted.folder else "", fitted.verdict.rows, dict(fitted.facts)))
     return AdaptSummary(str(source), material.source, len(material.questions), len(set(material.parts)),
                         dict(material.left_out), tuple(parts), round(time.perf_counter() - started, 1))

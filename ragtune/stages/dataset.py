@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.ask import ask_questions, documents_kept
-from ragtune.datasets.card import CardFacts, count_rows, render_card
+from ragtune.datasets.card import CardFacts, count_rows, find_columns, render_card
+from ragtune.datasets.distract import DrawChunk
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
+from ragtune.datasets.lengths import FILE as LENGTHS
+from ragtune.datasets.lengths import count_lengths, draw_lengths
 from ragtune.datasets.locate import locate_evidence
 from ragtune.datasets.questions import read_questions
 from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_questions
@@ -25,7 +29,7 @@ from ragtune.files import building_folder, hash_file, write_manifest
 from ragtune.models.language import open_counter
 from ragtune.recipe.places import dataset_folder, index_folder
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Document, Question, Record
+from ragtune.records import Chunk, Document, Question, Record
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.seams import Report, progress_of
@@ -89,6 +93,7 @@ def run_dataset(
         train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
     excluded = set(documents) - kept | _test_documents(test, documents, groups, named)
     built = _build(recipe, searcher, train, test, excluded, groups, report)
+    count_tokens = open_counter(recipe.generator)
     summary = DatasetSummary(
         str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
         count_rows(built["test"].examples), missing, outside, asked.located,
@@ -96,14 +101,18 @@ def run_dataset(
         round(time.perf_counter() - started, 1),
     )
     facts = CardFacts(recipe, searcher.index.id, asked.source, {"train": _documents_of(train), "test": _documents_of(test)},
-                      summary.dropped, summary.skipped, missing)
+                      summary.dropped, summary.skipped, missing, find_columns([*train, *test], documents),
+                      {side: count_lengths(b.examples, count_tokens) for side, b in built.items()})
     with building_folder(target) as folder:
         save_rows(folder, built["train"].examples, built["test"].examples, train, test)
         card = render_card(built["train"].examples, built["test"].examples, facts)
         (folder / "README.md").write_text(card, encoding="utf-8")
+        if drawing := draw_lengths(facts.lengths, recipe.generator.max_prompt_tokens):
+            (folder / LENGTHS).write_bytes(drawing)
         write_manifest(
             folder, "dataset", id=hash_file(folder / "train.jsonl")[:16], recipe=recipe.model_dump(mode="json"),
             index_id=searcher.index.id, prompt_hash=prompt_hash(recipe.answering.names_rows), source=asked.source,
+            excluded=sorted(excluded),
             counts={key: value for key, value in summary.to_dict().items() if key not in ("folder", "seconds")},
         )
     return summary
@@ -119,11 +128,22 @@ def _build(
     return {
         "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                 progress_of(report, "training rows"), excluded=excluded, groups=names,
-                                names_rows=recipe.answering.names_rows),
+                                names_rows=recipe.answering.names_rows, any_chunk=_draw_from(searcher.index, excluded)),
         "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                progress_of(report, "test rows"), is_served=True, groups=names,
                                names_rows=recipe.answering.names_rows),
     }
+
+
+def _draw_from(index: Index, excluded: set[str]) -> DrawChunk:
+    """Return what draws any chunk of the index, the excluded documents aside."""
+    positions = {position for name, position in index.store.positions.items() if name in excluded}
+    rows = [row for row, (document, _, _) in enumerate(index.store.places()) if document not in positions]
+
+    def draw_chunk(draw: random.Random) -> Chunk:
+        return index.store.chunks_at([draw.choice(rows)])[0]
+
+    return draw_chunk
 
 
 def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> Asked:
