@@ -144,7 +144,10 @@ class Passage(Record):
 
 @dataclass(frozen=True)
 class Evidence(Record):
-    """Where an answer stands: document name, page (from 1) and, where known, the text itself."""
+    """Where an answer stands: document name, page (from 1) and, where known, the text itself.
+
+    Page 0 stands for one that a question file does not say: datasets.locate finds it by the text.
+    """
 
     document: str
     page: int

@@ -71,6 +71,13 @@ def test_completion_cites_the_passage_that_holds_the_line():
     assert parse_completion(completion) == ("7.9%", completion[: completion.index("\nAnswer")], (2,), False)
 
 
+def test_a_calculation_alone_is_cited_by_the_answer():
+    question = Question("q", "?", "310", justification="4,210 - 3,900 = 310")
+    completion = render_completion(question, number_passages([hit(TEXT, 1)]))
+    assert completion == "4,210 - 3,900 = 310\nAnswer: 310 [1]"
+    assert parse_completion(completion)[2] == (1,)
+
+
 def test_without_gold_the_completion_refuses():
     assert render_completion(Question("q", "?", "$1"), ()) == REFUSAL
     assert render_completion(Question("q", "?", ""), number_passages([hit()])) == REFUSAL

@@ -185,6 +185,59 @@ def test_missing_documents_are_counted_and_none_left_is_an_error(home: Path, tmp
     assert not (tmp_path / "e").exists()
 
 
+def test_pages_beyond_the_document_and_evidence_on_no_page_are_counted(home: Path, tmp_path: Path) -> None:
+    rows = read_questions(home / "questions.jsonl")
+    beyond = Question("b", "Where?", "5", (Evidence(NAMES[0], 99),))
+    lost = Question("l", "Who?", "5", (Evidence(NAMES[0], 0, "There are no unicorns in this filing"),))
+    known = next(q for q in rows if q.evidence and len(q.evidence[0].text) > 30)
+    found = Question("f", "What stands there?", "5",
+                     tuple(Evidence(e.document, 0, e.text.upper().replace(" ", "  ")) for e in known.evidence))
+    save_questions(tmp_path / "q.jsonl", [*rows, beyond, lost, found])
+    summary = run_dataset(make_recipe(home, questions=str(tmp_path / "q.jsonl")), tmp_path / "d")
+    assert list(summary.missing.values()) == [1, 1]
+    assert [key.partition(" page 99 (it has ")[0] for key in summary.missing] == [NAMES[0], "evidence found on no page"]
+    assert summary.located["not found"] == 1
+    assert summary.located["found by its text"] == len(known.evidence)
+    assert summary.dropped == {"train": {}, "test": {}}
+    opened = open_dataset(tmp_path / "d")
+    kept = {q.id: q for side in ("train", "test") for q in opened.questions(side)}
+    assert [(e.document, e.page) for e in kept["f"].evidence] == [(e.document, e.page) for e in known.evidence]
+    assert "page 99" in (tmp_path / "d" / "README.md").read_text()
+    save_questions(tmp_path / "none.jsonl", [beyond, lost])
+    with pytest.raises(QuestionError, match="none of 2 questions.*page 99"):
+        run_dataset(make_recipe(home, questions=str(tmp_path / "none.jsonl")), tmp_path / "e")
+
+
+def test_rows_are_built_from_other_peoples_shapes(home: Path, tmp_path: Path) -> None:
+    """One list of four shapes, of questions whose pages are known: the pages are found, and the rows are gold ones."""
+    known = [q for q in read_questions(home / "questions.jsonl") if len(q.evidence) == 1 and len(q.evidence[0].text) > 24]
+    known = [q for q in known if q.is_answerable][:60]
+    entries: list[dict[str, Any]] = []
+    for number, question in enumerate(known):
+        text = " ".join(question.evidence[0].text.split()).lower()
+        document = question.evidence[0].document
+        company, _, year = document.removesuffix("_10K").rpartition("_")
+        entries.append([
+            {"id": question.id, "filename": f"{company}/{year}_10K/page_1.pdf", "pre_text": [], "post_text": [], "table": [],
+             "qa": {"question": question.text, "answer": question.answer, "program": "", "gold_inds": {"text_0": text}}},
+            {"table": {"uid": "t", "table": [["", "a", "b"], text.split(" ")]}, "paragraphs": [], "questions": [
+                {"uid": question.id, "question": question.text, "answer": question.answer, "answer_from": "table"}]},
+            {"title": document.replace("_", " "), "paragraphs": [{"context": question.evidence[0].text, "qas": [
+                {"id": question.id, "question": question.text, "answers": [{"text": text.split(" ")[-1]}]}]}]},
+            {"id": question.id, "user_input": question.text, "reference": question.answer, "reference_contexts": [text]},
+        ][number % 4])
+    (tmp_path / "q.json").write_text(json.dumps(entries))
+    recipe = make_recipe(home, questions=str(tmp_path / "q.json"), max_dropped_share=1, gold_share=1)
+    summary = run_dataset(recipe, tmp_path / "d")
+    assert sum(summary.located.values()) == len(known)
+    opened = open_dataset(tmp_path / "d")
+    pages = {q.id: (q.evidence[0].document, q.evidence[0].page) for q in known}
+    found = [q for side in ("train", "test") for q in opened.questions(side)]
+    right = [q for q in found if (q.evidence[0].document, q.evidence[0].page) == pages[q.id]]
+    assert len(right) >= 0.8 * len(known)  # the others are rows too short to be looked for in all documents
+    assert sum(example.provenance["mode"] == "gold" for example in opened.train) >= 0.9 * len(opened.questions("train"))
+
+
 def test_filter_keeps_questions_out_and_says_how_many(home: Path, tmp_path: Path) -> None:
     summary = run_dataset(make_recipe(home, where="company in ('Norvane', 'Veltrassa')"), tmp_path / "d")
     kestrovia = sum(q.id.startswith("KESTROVIA") for q in read_questions(home / "questions.jsonl"))

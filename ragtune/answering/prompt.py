@@ -142,7 +142,10 @@ def render_completion(question: Question, gold: Sequence[Passage]) -> str:
     for line in lines:
         holder = next((passage for passage in gold if line in passage.text), gold[0])
         cited.append(line if " = " in line else f"{line} [{holder.number}]")
-    return "\n".join([*cited, f"{ANSWER} {question.answer}"])
+    answer = f"{ANSWER} {question.answer}"
+    if cited == lines:  # a calculation alone cites nothing
+        answer += f" {''.join(f'[{passage.number}]' for passage in gold)}"
+    return "\n".join([*cited, answer])
 
 
 def parse_completion(completion: str) -> tuple[str, str, tuple[int, ...], bool]:

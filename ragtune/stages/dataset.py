@@ -6,8 +6,9 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
 from ragtune.datasets.lengths import FILE as LENGTHS
 from ragtune.datasets.lengths import count_lengths, draw_lengths
+from ragtune.datasets.locate import locate_evidence
 from ragtune.datasets.questions import read_questions
 from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_questions
 from ragtune.documents.pack import in_recipe_pack
@@ -35,8 +37,9 @@ from ragtune.seams import Report, progress_of
 
 @dataclass(frozen=True)
 class DatasetSummary(Record):
-    """What was built. ``train`` and ``test`` count rows by kind and mode; ``missing`` counts questions by the document
-    that the index does not have; ``dropped`` and ``skipped`` count rows left out, by side and reason."""
+    """What was built. ``train`` and ``test`` count rows by kind and mode; ``missing`` counts questions by the document or
+    page that the index does not have, or as LOST; ``located`` counts the pieces of evidence by how their page was found;
+    ``dropped`` and ``skipped`` count rows left out, by side and reason."""
 
     folder: str
     questions: int
@@ -46,9 +49,23 @@ class DatasetSummary(Record):
     test: Mapping[str, Any]
     missing: Mapping[str, int] = field(default_factory=dict)
     outside_filter: int = 0
+    located: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of a recipe and where they are from. ``lost`` are the ids of those whose evidence was on no page."""
+
+    questions: Sequence[Question]
+    source: str
+    located: Mapping[str, int] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+
+
+LOST = "evidence found on no page"
 
 
 @in_recipe_pack
@@ -68,8 +85,8 @@ def run_dataset(
     groups = group_by(section.split_by, {name: document.metadata for name, document in documents.items()})
     named = {d.name for d in documents_kept(searcher.index, section.test_where)} if section.test_where else set()
     named = _test_documents((), documents, groups, named)
-    asked, source = _gather(recipe, searcher.index, named, report)
-    questions, missing, outside = _select(asked, documents, kept)
+    asked = _gather(recipe, searcher.index, named, report)
+    questions, missing, outside = _select(asked, documents, kept, _count_pages(searcher.index))
     if named:
         train, test = split_by_groups(questions, set().union(*_groups_of(named, groups).values()), groups)
     else:
@@ -79,10 +96,11 @@ def run_dataset(
     count_tokens = open_counter(recipe.generator)
     summary = DatasetSummary(
         str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
-        count_rows(built["test"].examples), missing, outside, {side: dict(b.dropped) for side, b in built.items()},
-        {side: dict(b.skipped) for side, b in built.items()}, round(time.perf_counter() - started, 1),
+        count_rows(built["test"].examples), missing, outside, asked.located,
+        {side: dict(b.dropped) for side, b in built.items()}, {side: dict(b.skipped) for side, b in built.items()},
+        round(time.perf_counter() - started, 1),
     )
-    facts = CardFacts(recipe, searcher.index.id, source, {"train": _documents_of(train), "test": _documents_of(test)},
+    facts = CardFacts(recipe, searcher.index.id, asked.source, {"train": _documents_of(train), "test": _documents_of(test)},
                       summary.dropped, summary.skipped, missing, find_columns([*train, *test], documents),
                       {side: count_lengths(b.examples, count_tokens) for side, b in built.items()})
     with building_folder(target) as folder:
@@ -93,7 +111,7 @@ def run_dataset(
             (folder / LENGTHS).write_bytes(drawing)
         write_manifest(
             folder, "dataset", id=hash_file(folder / "train.jsonl")[:16], recipe=recipe.model_dump(mode="json"),
-            index_id=searcher.index.id, prompt_hash=prompt_hash(recipe.answering.names_rows), source=source,
+            index_id=searcher.index.id, prompt_hash=prompt_hash(recipe.answering.names_rows), source=asked.source,
             excluded=sorted(excluded),
             counts={key: value for key, value in summary.to_dict().items() if key not in ("folder", "seconds")},
         )
@@ -128,48 +146,61 @@ def _draw_from(index: Index, excluded: set[str]) -> DrawChunk:
     return draw_chunk
 
 
-def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> tuple[list[Question], str]:
-    """Return the questions of the recipe's file, or asked from the index's statements, and where they are from.
+def _gather(recipe: Recipe, index: Index, named: set[str], report: Report | None) -> Asked:
+    """Return the questions of the recipe's file, their evidence on pages of the index, or asked from its statements.
 
     Where test documents are ``named``, they are asked about apart from the others: a test_share of the questions.
     """
     section = recipe.dataset
     if section.questions:
-        return read_questions(Path(section.questions)), f"the file `{Path(section.questions).name}`"
+        read = read_questions(Path(section.questions))
+        located, outcomes = locate_evidence(read, index)
+        lost = frozenset(before.id for before, after in zip(read, located) if before.evidence and not after.evidence)
+        return Asked(located, f"the file `{Path(section.questions).name}`", dict(sorted(outcomes.items())), lost)
     progress, source = progress_of(report, "asking questions"), "asked from the statement rows of the index, offline"
     if not named:
-        return ask_questions(index, section.ask_count, section.seed, section.where, progress), source
+        return Asked(ask_questions(index, section.ask_count, section.seed, section.where, progress), source)
     kept = f"({section.where}) and " if section.where else ""
     asked_test = round(section.test_share * section.ask_count) or 1
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in sorted(named))
     counts = {f"document not in ({names})": section.ask_count - asked_test, f"document in ({names})": asked_test}
     sides = [ask_questions(index, count, section.seed, kept + where, progress) for where, count in counts.items()]
-    return [question for side in sides for question in side], source
+    return Asked([question for side in sides for question in side], source)
+
+
+def _count_pages(index: Index) -> Callable[[str], int]:
+    """Return what tells a document's number of pages, read once each."""
+    return cache(lambda name: max((page.number for page in index.document(name).pages), default=0))
 
 
 def _select(
-    questions: Sequence[Question], documents: Mapping[str, Document], kept: set[str]
+    asked: Asked, documents: Mapping[str, Document], kept: set[str], count_pages: Callable[[str], int]
 ) -> tuple[list[Question], dict[str, int], int]:
-    """Return the questions that can be used, how many name each missing document, and how many a filter keeps out.
+    """Return the questions that can be used, how many name each missing document or page, and how many a filter keeps out.
 
     A question without evidence counts as about the document its metadata name, if any. Raises QuestionError where none
     is left.
     """
     usable, missing, outside = [], Counter[str](), 0
-    for question in questions:
+    for question in asked.questions:
         named = _documents_of([question])
         lacking = [name for name in named if name not in documents]
-        if lacking:
-            missing.update(lacking[:1])
+        beyond = [f"{e.document} page {e.page} (it has {count_pages(e.document)})" for e in question.evidence
+                  if e.document in documents and e.page > count_pages(e.document)]
+        if lacking or beyond:
+            missing.update([*lacking, *beyond][:1])
+        elif question.id in asked.lost:
+            missing[LOST] += 1
         elif named and not kept.issuperset(named):
             outside += 1
         else:
             usable.append(question)
     if not usable:
         raise QuestionError(
-            f"none of {len(questions)} questions is about a document of the index: {len(missing)} document(s) are missing "
-            f"({', '.join(sorted(missing)[:5]) or 'none'}), {outside} question(s) lie outside dataset.where. Index the "
-            "documents the questions are about (evidence names a file without its suffix), or mend dataset.where."
+            f"none of {len(asked.questions)} questions is about a document of the index: {sum(missing.values())} name a "
+            f"document or page that is missing ({', '.join(sorted(missing)[:5]) or 'none'}), {outside} question(s) lie "
+            "outside dataset.where. Index the documents the questions are about (evidence names a file without its suffix), "
+            "mend the evidence, or mend dataset.where."
         )
     return usable, dict(sorted(missing.items())), outside
 

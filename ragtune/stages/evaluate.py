@@ -44,6 +44,7 @@ UNANSWERABLE = (
 )
 NO_EVIDENCE = "Without an evidence page: {} of the questions. Their oracle rung shows what retrieval finds."
 LEFT_OUT = "Left out of retrieval and oracle: {} of the questions, because the index lacks what they are about: {}."
+UNLOCATED = "Without a page: {} of {} pieces of evidence ({}). Their questions are measured as ones without evidence."
 NO_TEXT = "Evidence page without text in the index, so that the oracle rung shows nothing: {} of the questions: {}."
 
 
@@ -69,7 +70,8 @@ def run_evaluate(
     if set(recipe.evaluation.settings) != {"closed_book"} or recipe.evaluation.where:
         searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     index_id = str(getattr(getattr(searcher, "index", None), "id", ""))
-    notes, run_path = [], run or run_folder(recipe)
+    questions, notes = _locate(questions, searcher)
+    run_path = run or run_folder(recipe)
     can_tune = recipe.generator.model not in UNTUNABLE
     is_tuned = "tuned" in models and (run is not None or (can_tune and (run_path / "manifest.json").is_file()))
     if "tuned" in models and can_tune and not is_tuned:
@@ -131,6 +133,19 @@ def _read(recipe: Recipe, dataset: Path) -> list[Question]:
             "questions. Do: ragtune dataset --recipe FILE"
         )
     return read_questions(path)
+
+
+def _locate(questions: Sequence[Question], searcher: Searcher | None) -> tuple[list[Question], list[str]]:
+    """Return the questions with their evidence on pages of the index, and a note on what was found on none."""
+    from ragtune.datasets.locate import LOCATED, locate_evidence
+
+    index = getattr(searcher, "index", None)
+    if index is None:
+        return list(questions), []
+    located, outcomes = locate_evidence(questions, index)
+    lost = {outcome: count for outcome, count in sorted(outcomes.items()) if outcome not in LOCATED}
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in lost.items())
+    return located, [UNLOCATED.format(sum(lost.values()), sum(outcomes.values()), counts)] if lost else []
 
 
 def evaluate_models(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.datasets.ask import ask_questions, documents_kept
+from ragtune.datasets.locate import locate_evidence
 from ragtune.datasets.questions import read_questions
 from ragtune.datasets.split import draw_folds, group_by, join_questions
 from ragtune.errors import QuestionError
@@ -100,7 +101,7 @@ def gather_material(recipe: Recipe, index: Index, questions: Path | None = None,
     settings = recipe.adapting
     file = questions or (Path(name) if (name := settings.questions or recipe.dataset.questions) else None)
     if file is not None:
-        asked, source = read_questions(file), f"the file {file.name}"
+        (asked, _), source = locate_evidence(read_questions(file), index), f"the file {file.name}"
     else:
         asked = ask_questions(index, settings.ask_count, settings.seed, recipe.dataset.where,
                               progress_of(report, "asking questions"))
