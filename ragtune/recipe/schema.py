@@ -146,7 +146,9 @@ class Dataset(Section):
         None, description="Public settings of gold_share, distractors and closed_book_share; those named here go before."
     )
     folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
-    questions: str | None = Field(None, description="Question file: our JSONL or FinanceBench's; none: asked from tables.")
+    questions: str | None = Field(
+        None, description="Question file: ours, FinanceBench, FinQA, TAT-QA, SQuAD, CSV and others; none: asked from tables."
+    )
     ask_count: int = Field(400, ge=1, description="Questions asked from statement rows where no file is given.")
     where: str | None = Field(None, description="Filter on the documents that training questions may be about.")
     test_share: float = Field(0.34, ge=0, lt=1, description="Share of documents (or groups) kept for evaluation.")
