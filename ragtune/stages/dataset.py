@@ -18,6 +18,7 @@ from ragtune.datasets.card import CardFacts, count_rows, find_columns, render_ca
 from ragtune.datasets.distract import DrawChunk
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
+from ragtune.datasets.leaks import check_leaks
 from ragtune.datasets.lengths import FILE as LENGTHS
 from ragtune.datasets.lengths import count_lengths, draw_lengths
 from ragtune.datasets.locate import locate_evidence
@@ -74,8 +75,9 @@ def run_dataset(
 ) -> DatasetSummary:
     """Build the recipe's dataset folder, or ``out``, from the recipe's index folder, or ``index``.
 
-    Raises QuestionError for a question file that cannot be used or of which nothing is left, IndexFolderError for the
-    index, RunError where too many rows had to be left out or the folder cannot be written.
+    Raises QuestionError for a question file that cannot be used or of which nothing is left, and for training questions
+    that are asked again in the test or evaluation questions; IndexFolderError for the index, RunError where too many rows
+    had to be left out or the folder cannot be written.
     """
     started = time.perf_counter()
     section, target = recipe.dataset, out or dataset_folder(recipe)
@@ -91,6 +93,10 @@ def run_dataset(
         train, test = split_by_groups(questions, set().union(*_groups_of(named, groups).values()), groups)
     else:
         train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
+    check_leaks(train, test, "the test questions")
+    if recipe.evaluation.questions:
+        file = Path(recipe.evaluation.questions)
+        check_leaks(train, read_questions(file), f"evaluation.questions, {file.name}")
     excluded = set(documents) - kept | _test_documents(test, documents, groups, named)
     built = _build(recipe, searcher, train, test, excluded, groups, report)
     count_tokens = open_counter(recipe.generator)
