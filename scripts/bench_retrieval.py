@@ -67,8 +67,13 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "fused, no router, no ranker": ("retrieval.route=false", "retrieval.rerank=none"),
     "dense, no router, no ranker": ("retrieval.route=false", "retrieval.rerank=none", "retrieval.method=dense"),
     "BM25, no router, no ranker": ("retrieval.route=false", "retrieval.rerank=none", "retrieval.method=lexical"),
+    "no expansion": ("retrieval.expand=[]",),
+    "with the learned glossary": ("retrieval.expand=[glossary, learned]",),
+    "with feedback": ("retrieval.expand=[glossary, feedback]",),
+    "with decomposition": ("retrieval.expand=[glossary, decompose]",),
     "fitted adapter": ("retrieval.adapter=auto",),
     "no context line": ("index.context_line=false",),
+    "fixed tokens as chunks": ("index.chunker=tokens",),
 }
 
 
