@@ -22,7 +22,7 @@ five, in brackets Wilson's 95% interval. 'Shared store' searches all documents a
 document given' is an oracle's filter. 'Embedded' is the share of the stored tokens that the embedder read: MiniLM stops at
 256 a chunk. CPU-seconds count every process; the search is timed with the question's vector at hand.
 
---ablate adds a row for each set of recipe overrides in ABLATIONS, with the questions that hit@5 gained and lost against the
+--ablate [NAME ...] adds a row for each set of recipe overrides in ABLATIONS (or for those named), with the questions that hit@5 gained and lost against the
 whole; those that touch the index are built under OUT, and left out where --index names a finished one.
 """
 
@@ -74,6 +74,11 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "fitted adapter": ("retrieval.adapter=auto",),
     "no context line": ("index.context_line=false",),
     "fixed tokens as chunks": ("index.chunker=tokens",),
+    "sentences as chunks": ("index.chunker=sentences",),
+    "sections as chunks": ("index.chunker=sections",),
+    "tables apart from prose": ("index.chunker=tables",),
+    "semantic chunks": ("index.chunker=semantic",),
+    "whole pages as chunks": ("index.chunker=page",),
 }
 
 
@@ -294,7 +299,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--metadata", help="sidecar file for ragtune; none: file names and covers alone")
     parser.add_argument("--recipe", default="filings", help="ragtune's recipe")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="recipe field, repeatable")
-    parser.add_argument("--ablate", action="store_true", help="also run each set of overrides in ABLATIONS")
+    parser.add_argument("--ablate", nargs="*", choices=ABLATIONS, metavar="NAME",
+                        help="also run these sets of overrides in ABLATIONS, all of them where none is named")
     parser.add_argument("--again", nargs="*", default=[], choices=PEERS, help="measure these peers anew")
     parser.add_argument("--out", type=Path, default=Path("work/bench/retrieval"))
     return parser.parse_args()
@@ -319,10 +325,10 @@ def main() -> None:
         results[system] = (measure_ragtune(job, system, recipe, options.index) if system == "ragtune" else
                            measure_peer(job, system, options.peers_python, system in options.again))
     print_tables(job, results)
-    if options.ablate and "ragtune" in results:
+    if options.ablate is not None and "ragtune" in results:
         parts = {}
-        for name, overrides in ABLATIONS.items():
-            changed = load_recipe(options.recipe, [*own, *overrides])
+        for name in options.ablate or ABLATIONS:
+            changed = load_recipe(options.recipe, [*own, *ABLATIONS[name]])
             if changed.index == recipe.index or options.index is None:
                 parts[name] = measure_ragtune(job, f"ragtune {name}", changed, options.index)
             else:
