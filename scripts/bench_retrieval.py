@@ -22,8 +22,8 @@ five, in brackets Wilson's 95% interval. 'Shared store' searches all documents a
 document given' is an oracle's filter. 'Embedded' is the share of the stored tokens that the embedder read: MiniLM stops at
 256 a chunk. CPU-seconds count every process; the search is timed with the question's vector at hand.
 
---ablate [NAME ...] adds a row for each set of recipe overrides in ABLATIONS (or for those named), with the questions that hit@5 gained and lost against the
-whole; those that touch the index are built under OUT, and left out where --index names a finished one.
+--ablate [NAME ...] adds a row for each set of recipe overrides in ABLATIONS (or for those named), with the questions that hit@5
+gained and lost against the whole; those that touch the index are built under OUT, and left out where --index names a finished one.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "with feedback": ("retrieval.expand=[glossary, feedback]",),
     "with decomposition": ("retrieval.expand=[glossary, decompose]",),
     "fitted adapter": ("retrieval.adapter=auto",),
+    "small to big (whole pages returned)": ("retrieval.returns=page",),
     "no context line": ("index.context_line=false",),
     "fixed tokens as chunks": ("index.chunker=tokens",),
     "sentences as chunks": ("index.chunker=sentences",),

@@ -71,6 +71,9 @@ class Retrieval(Section):
     ranker: str | None = Field(
         "auto", description="The ranker's weights: 'auto' (the current ones beside the index, else the shipped) or a folder."
     )
+    returns: Literal["chunk", "page"] = Field(
+        "chunk", description="What is shown of a chunk found: itself, or its whole page (small to big; needs a long prompt)."
+    )
     where: str | None = Field(None, description="Filter, e.g. company = '3M' and fiscal_year in (2017, 2018).")
     adapter: str | None = Field(
         None, description="Map of question vectors: null, 'auto' (the current one beside the index) or its folder."

@@ -18,6 +18,7 @@ from ragtune.retrieval.filters import Filter, kind_of
 from ragtune.retrieval.lexical import open_lexical
 from ragtune.retrieval.signals import Signals, open_signals
 from ragtune.retrieval.store import Store
+from ragtune.retrieval.wide import page_of_id
 from ragtune.seams import Embedder
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Index:
         return np.array(self.store.places(), dtype=np.int32).reshape(-1, 3)
 
     def chunk(self, chunk_id: str) -> Chunk:
-        """Return the chunk of this id. Raises IndexFolderError where the index has none."""
-        chunk = self.store.chunk(chunk_id)
+        """Return the chunk, or the whole page, of this id. Raises IndexFolderError where the index has none."""
+        chunk = self.store.chunk(chunk_id) or page_of_id(self.store, chunk_id)
         if chunk is None:
             raise IndexFolderError(f"{self.folder} has no chunk '{chunk_id}': it was built from other documents or with "
                                    "other settings. Build again what refers to it.")

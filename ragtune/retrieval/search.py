@@ -27,6 +27,7 @@ from ragtune.retrieval.learned import Glossary, open_learned
 from ragtune.retrieval.lexical import score_lexical, search_lexical
 from ragtune.retrieval.rerank import Candidates, Ranker, ranker_for
 from ragtune.retrieval.route import Router
+from ragtune.retrieval.wide import page_chunk, widen
 from ragtune.seams import Embedder, Generator, Reranker
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ OWN_RERANKERS = ("ranker", "none")
 """What ``retrieval.rerank`` may say beside a cross-encoder's folder or name."""
 FEW = 20_000
 """Up to so many chunks all are ranked; among more, the pages of the chunks that the searchers find."""
+_DEEPER = 4
+"""So many times as many chunks are found where whole pages are returned, for several of them stand on one page."""
 _REST = 0.8
 """Weight of the documents a route without filter does not prefer, as a share of the least weight it gives."""
 
@@ -148,13 +151,17 @@ class IndexSearcher:
         vectors = self._embed(questions)
         traced = []
         for row, question in enumerate(questions):
-            found, trace = self._find(question, vectors[row : row + 1], k, keep, filters)
-            traced.append((self._hits(found), trace))
+            deeper = k if self.retrieval.returns == "chunk" else _DEEPER * k
+            found, trace = self._find(question, vectors[row : row + 1], deeper, keep, filters)
+            traced.append((self._shown(found, k), trace))
         return traced
 
     def chunks_on_page(self, document: str, page: int) -> list[Chunk]:
-        """Return the chunks of a page in reading order; an unknown document or page has none."""
-        return self.index.chunks_on_page(document, page)
+        """Return what may be shown of a page, its chunks in reading order or the whole of it; nothing of an unknown one."""
+        if self.retrieval.returns == "chunk":
+            return self.index.chunks_on_page(document, page)
+        whole = page_chunk(self.index.store, document, page)
+        return [] if whole is None else [whole]
 
     def _embed(self, questions: Sequence[str]) -> np.ndarray:
         """Return the questions' vectors; a searcher that needs none gets zeros."""
@@ -276,11 +283,22 @@ class IndexSearcher:
         order = sorted(range(len(found)), key=lambda place: (-scores[place], place))
         return [(found[place][0], scores[place]) for place in order[:k]]
 
+    def _shown(self, found: Found, k: int) -> list[Hit]:
+        """Return what is shown of the rows found: their chunks, or the first k pages these stand on."""
+        if self.retrieval.returns == "chunk":
+            return self._hits(found)
+        store = self.index.store
+        pages = [(page_chunk(store, store.documents[document].name, page), score)
+                 for document, page, score in widen(self.index.places, found, k)]
+        return self._ranked([(page, score) for page, score in pages if page is not None])
+
     def _hits(self, found: Found) -> list[Hit]:
         chunks = self.index.store.chunks_at(row for row, _ in found)
+        return self._ranked([(chunk, score) for chunk, (_, score) in zip(chunks, found)])
+
+    def _ranked(self, found: Sequence[tuple[Chunk, float]]) -> list[Hit]:
         searcher = "ranker" if self.retrieval.rerank == "ranker" else self.retrieval.method
-        return [Hit(chunk, score, rank, searcher)
-                for rank, (chunk, (_, score)) in enumerate(zip(chunks, found), start=1)]
+        return [Hit(chunk, score, rank, searcher) for rank, (chunk, score) in enumerate(found, start=1)]
 
 
 def _both(nodes: list[Node]) -> str:
