@@ -22,8 +22,9 @@ five, in brackets Wilson's 95% interval. 'Shared store' searches all documents a
 document given' is an oracle's filter. 'Embedded' is the share of the stored tokens that the embedder read: MiniLM stops at
 256 a chunk. CPU-seconds count every process; the search is timed with the question's vector at hand.
 
---ablate [NAME ...] adds a row for each set of recipe overrides in ABLATIONS (or for those named), with the questions that hit@5
-gained and lost against the whole; those that touch the index are built under OUT, and left out where --index names a finished one.
+--ablate [NAME ...] adds a row for each set of recipe overrides in ABLATIONS (or for those named), with the questions that
+hit@5 gained and lost against the whole; those that touch the index are built under OUT, and left out where --index names a
+finished one.
 """
 
 from __future__ import annotations
