@@ -73,7 +73,10 @@ def test_evidence_is_met_by_the_page_that_shows_it(folder: Path) -> None:
     assert [need.is_met_by(passage) for need in needs for passage in shown].count(True) == 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), max_size=9, unique_by=lambda pair: pair[0]), st.integers(1, 9))
+ROWS_FOUND = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), unique_by=lambda pair: pair[0])
+
+
+@given(ROWS_FOUND, st.integers(1, 9))
 def test_widening_keeps_order_and_repeats_no_page(found: list[tuple[int, float]], k: int) -> None:
     places = np.array([[0, 1, 1], [0, 1, 2], [0, 3, 3], [1, 1, 1], [1, 1, 1], [1, 2, 4]], dtype=np.int32)
     pages = widen(places, found, k)
