@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from ragtune.documents.pack import current_pack
+from ragtune.documents.pack import Pack, current_pack
 from ragtune.documents.statements import restate_rows
 from ragtune.documents.terms import name_rows, render_names
 from ragtune.files import hash_text
@@ -35,7 +36,13 @@ def title_of(chunk: Chunk) -> str:
 def render_chunk(chunk: Chunk) -> str:
     """Return a chunk's text as a passage shows it: statement rows with the year said beside each amount."""
     columns = str(chunk.metadata.get("columns") or "")
-    return neutralise(restate_rows(chunk.text, tuple(columns.split("|")) if columns else ()))
+    return _render_text(chunk.text, tuple(columns.split("|")) if columns else (), current_pack())
+
+
+@lru_cache(maxsize=8192)  # building rows renders a chunk tens of times
+def _render_text(text: str, columns: tuple[str, ...], pack: Pack) -> str:
+    """Return a passage's text as the pack in force reads it, which is an argument so that the cache tells packs apart."""
+    return neutralise(restate_rows(text, columns))
 
 
 def number_passages(hits: Sequence[Hit]) -> tuple[Passage, ...]:
