@@ -263,7 +263,7 @@ def test_no_questions_and_double_ids_are_clear_errors(tmp_path: Path) -> None:
 class Page(HTMLParser):
     """Collects ids, tags and outside references, and checks that tags close."""
 
-    void = {"meta", "br", "link", "img", "path", "use", "rect", "line", "circle"}
+    void = {"meta", "br", "link", "img", "path", "use", "rect", "line", "circle", "input"}
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ def test_html_is_self_contained_and_escapes_what_documents_say(tmp_path: Path) -
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
     assert all(reference.startswith("#") for reference in page.references)
-    assert "<script" not in text
+    assert text.count("<script") == 1  # its own, whose hash the policy names
     assert "<b>Net" not in text
     assert "<i>kind" not in text
     for title in ("ladder-title", "recall-title", "curve-title"):

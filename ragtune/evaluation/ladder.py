@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.calculate import recompute
 from ragtune.answering.prompt import parse_completion
 from ragtune.evaluation.answers import score_answer
 from ragtune.evaluation.compare import Comparison, compare_paired, describe_comparison, wilson_interval
 from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
+
+if TYPE_CHECKING:
+    from ragtune.evaluation.waterfall import Waterfall
 
 BASELINES = ("extractive",)
 """Readers without a language model: what a tuned model has to beat."""
@@ -20,13 +24,17 @@ MODELS = ("base", "tuned", *BASELINES)
 
 @dataclass(frozen=True)
 class Shown(Record):
-    """A passage that stood in the prompt: its number there, its page, and its rank in the search."""
+    """A passage that stood in the prompt: its number there, its page, and its rank in the search.
+
+    ``characters`` of its text stood there: fewer than it has where the token budget cut it.
+    """
 
     number: int
     document: str
     page: int
     rank: int
     chunk_id: str = ""
+    characters: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,9 @@ class Graded(Record):
 
     ``calculations`` are shown in the completion; the model had ``calculations_right`` by itself, the others the calculator
     corrected, as were ``misquoted`` rows from their page and verdicts from their figures. ``own_outcome`` is that of the
-    answer with the model's own figures; empty where nothing was corrected.
+    answer with the model's own figures; empty where nothing was corrected. ``confidence`` (0 to 1) is how sure the scorer is
+    of the outcome, None where it does not say. ``lost_at`` is the stage that lost an answer with retrieval, ``lost_why`` the
+    reason (evaluation.attribute).
     """
 
     model: str
@@ -59,6 +69,9 @@ class Graded(Record):
     misquoted: int = 0
     verdicts_corrected: int = 0
     own_outcome: str = ""
+    confidence: float | None = None
+    lost_at: str = ""
+    lost_why: str = ""
 
 
 def grade(question: Question, answer: Answer, model: str, setting: Setting, seconds: float = 0.0) -> Graded:
@@ -77,7 +90,7 @@ def grade(question: Question, answer: Answer, model: str, setting: Setting, seco
         completion=answer.completion,
         is_refusal=answer.is_refusal,
         citations=answer.citations,
-        passages=tuple(Shown(p.number, p.document, p.page, p.rank, p.chunk_id) for p in answer.passages),
+        passages=tuple(Shown(p.number, p.document, p.page, p.rank, p.chunk_id, len(p.text)) for p in answer.passages),
         problems=answer.problems,
         seconds=round(seconds, 4),
     )
@@ -87,7 +100,9 @@ def grade(question: Question, answer: Answer, model: str, setting: Setting, seco
 def rescore(question: Question, row: Graded) -> Graded:
     """Return the line with its outcome, reason and calculations as the scorer and the calculator say now."""
     score = score_answer(question, row.answer, row.is_refusal or None)
-    assert score.outcome is not None
+    outcome = score.outcome or ("correct" if score.value == 1 else "wrong")  # NaN is no 1
+    sure = score.confidence
+    confidence = round(sure, 4) if sure is not None and math.isfinite(sure) else None
     _, calculations = recompute(row.completion)
     right = sum(calculation.is_right for calculation in calculations)
     misquoted = sum("was misquoted" in problem for problem in row.problems)
@@ -96,11 +111,10 @@ def rescore(question: Question, row: Graded) -> Graded:
     if right < len(calculations) or misquoted or verdicts:
         # where the guard refused the answer it is refused either way: only the figures are put back, not the guard
         own_text, _, _, is_refusal = parse_completion(row.completion)
-        own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else score.outcome
+        own = score_answer(question, own_text, is_refusal or None).outcome or "" if not row.is_refusal else outcome
     return dataclasses.replace(
-        row, outcome=score.outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
-        calculations_right=right, misquoted=misquoted,
-        verdicts_corrected=verdicts,
+        row, outcome=outcome, reason=score.reason, own_outcome=own, calculations=len(calculations),
+        calculations_right=right, misquoted=misquoted, verdicts_corrected=verdicts, confidence=confidence,
     )
 
 
@@ -207,7 +221,7 @@ class EvaluationSummary:
     """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out.
 
     ``comparisons`` are tuned against base, ``against_baselines`` (baseline, model, rung, comparison) against the readers
-    without a language model.
+    without a language model. ``waterfalls`` tell for each model which stage lost how many answers with retrieval.
     """
 
     name: str
@@ -225,6 +239,7 @@ class EvaluationSummary:
     notes: tuple[str, ...] = ()
     confidence: float = 0.95
     seconds: float = 0.0
+    waterfalls: tuple[Waterfall, ...] = ()
 
     def sentences(self) -> tuple[str, ...]:
         """Return each paired test as one plain sentence, those against base first."""
@@ -257,6 +272,7 @@ class EvaluationSummary:
             "comparisons": [_told(setting, c) for setting, c in self.comparisons],
             "against_baselines": [_told(setting, c, a, b) for a, b, setting, c in self.against_baselines],
             "set_right": self.set_right,
+            "waterfalls": [told_waterfall(waterfall) for waterfall in self.waterfalls],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,
@@ -277,6 +293,12 @@ def _told(setting: Setting, c: Comparison, a: str = "base", b: str = "tuned") ->
         "difference": round(c.difference, 4), "interval": _rounded(c.interval),
         "sentence": describe_comparison(c, setting, a, b),
     }  # fmt: skip
+
+
+def told_waterfall(waterfall: Waterfall) -> dict[str, Any]:
+    """Return a waterfall as plain JSON values, with its bars and its sentence."""
+    steps = [step.to_dict() for step in waterfall.steps()]
+    return {**waterfall.to_dict(), "steps": steps, "sentence": waterfall.sentence()}
 
 
 def _rounded(interval: tuple[float, float]) -> list[float]:

@@ -13,6 +13,10 @@ from ragtune.files import write_json, write_jsonl
 
 LOG = "answers.jsonl"
 KEY = "key.json"
+ASKED = "questions.jsonl"
+"""The questions, how their hits were found, and what became of their evidence (evaluation.trail.Asked)."""
+PASSAGES = "passages.jsonl"
+"""Every passage that a prompt was made of, whole; answers name them by chunk id."""
 
 
 class AnswerLog:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ragtune.evaluation.ladder import MODELS, Rung
+from ragtune.evaluation.waterfall import Waterfall
 from ragtune.records import SETTINGS
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"correct": "#1a7f5a", "wrong": "#c4513a", "refused": "#c3c8d0"}
+STEP_COLOURS = {"level": "#2f5fa7", "gain": "#1a7f5a", "loss": "#8c4a3c", "lost": "#d99a3d"}
 INK, FAINT, ACCENT = "#1d2733", "#6b7684", "#2f5fa7"
 _STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": FAINT,
@@ -84,6 +86,39 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
         return _render(figure, "ladder", "Share of questions answered correctly, wrongly, or refused: " + "; ".join(
             f"{r.setting.replace('_', ' ')} {r.model}: {r.correct} correct, {r.wrong} wrong, {r.refused} refused of {r.n}"
             for r in rungs))
+
+
+def draw_waterfall(waterfall: Waterfall) -> str:
+    """Return the bars from closed book through retrieval and the oracle page to all questions.
+
+    The steps between them hang where the last one ended; each says how many answers it is.
+    """
+    from matplotlib import rc_context
+
+    name, steps, n = f"waterfall-{waterfall.model}", waterfall.steps(), max(waterfall.n, 1)
+    with rc_context(_styled(name)):  # type: ignore[arg-type]
+        figure, axes = _figure(0.75 + 0.27 * len(steps))
+        for place, step in enumerate(steps):
+            low, high = sorted((step.start, step.end))
+            axes.barh(place, high - low, 0.72, left=low, color=STEP_COLOURS[step.kind])
+            told = str(step.end) if step.kind == "level" else f"{step.end - step.start:+d}".replace("-", "−")
+            beside, at, offset, ink = ("left", high, 4, INK)
+            if high >= 0.88 * n:  # no room on the right: before a short bar, inside a long one
+                beside, at, offset, ink = ("right", low, -4, INK) if low >= 0.12 * n else ("right", high, -5, "white")
+            axes.annotate(told, (at, place), xytext=(offset, 0), textcoords="offset points", ha=beside, va="center",
+                          color=ink)
+            if place + 1 < len(steps):
+                axes.plot([step.end] * 2, [place + 0.36, place + 0.64], color=FAINT, linewidth=0.8)
+        axes.set_yticks(range(len(steps)), [step.label for step in steps])
+        for text, step in zip(axes.get_yticklabels(), steps):
+            text.set_fontweight("bold" if step.kind == "level" else "normal")
+        axes.invert_yaxis()
+        axes.set_xlim(0, n)
+        axes.set_xlabel("answerable questions, right answers")
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        return _render(figure, name, f"Waterfall of {waterfall.model}: " + ", ".join(
+            f"{step.label} {step.end if step.kind == 'level' else format(step.end - step.start, '+d')}" for step in steps))
 
 
 def draw_recall(recall: Mapping[str, float], every_page: Mapping[str, float], n: int) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ragtune.evaluation.attribute import STAGES, label_of
 from ragtune.evaluation.ladder import MODELS, EvaluationSummary, Graded, Rung
-from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall
+from ragtune.evaluation.page import SETTING_NAMES, anchor_of, collect_answers, describe_questions, render_page
+from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall, draw_waterfall
+from ragtune.evaluation.trail import Asked
+from ragtune.evaluation.waterfall import LostAnswer
 from ragtune.files import installed_packages, read_jsonl
 from ragtune.recipe.load import render_recipe
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Passage
 
 EXAMPLES_EACH = 3
 TEMPLATE = "report.html.jinja"
@@ -18,22 +24,27 @@ HEADER = ("model", "setting", "n", "correct", "wrong", "refused", "correct %", "
 CALCULATION_HEADER = (
     "model", "setting", "calculations shown", "right by the model", "corrected", "rows misquoted", "verdicts corrected",
     "answers this made correct", "made wrong")
-SETTING_NAMES = {"closed_book": "closed book", "retrieval": "retrieval", "oracle": "oracle page"}
 
 
 def write_report(
-    folder: Path, summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, run: Path | None = None
+    folder: Path, summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, run: Path | None = None,
+    asked: Mapping[str, Asked] | None = None, passages: Mapping[str, Passage] | None = None,
 ) -> None:
-    """Write ``report.md`` and ``report.html`` into an evaluation folder. ``run`` brings the learning curve."""
+    """Write ``report.md`` and ``report.html`` into an evaluation folder. ``run`` brings the learning curve, ``asked`` the
+    questions' evidence, ``passages`` (by chunk id) the texts that prompts were made of.
+    """
     metrics = read_metrics(run)
     (folder / "report.md").write_text(render_markdown(summary, graded, recipe), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(summary, graded, recipe, metrics), encoding="utf-8")
+    page = render_html(summary, graded, recipe, metrics, asked or {}, passages or {})
+    (folder / "report.html").write_text(page, encoding="utf-8")
 
 
 def read_metrics(run: Path | None) -> list[dict[str, Any]]:
     """Return the rows of a run's ``metrics.jsonl`` (step, loss, eval_loss); none where there is no run or no such file."""
     path = run / "metrics.jsonl" if run else None
-    return [row for _, row in read_jsonl(path)] if path and path.is_file() else []
+    rows = [row for _, row in read_jsonl(path)] if path and path.is_file() else []
+    return [{key: value for key, value in row.items() if not (isinstance(value, float) and not math.isfinite(value))}
+            for row in rows]  # a loss that became NaN is drawn as a gap
 
 
 def table_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
@@ -57,6 +68,7 @@ def render_table(summary: EvaluationSummary) -> str:
     lines += ["", *summary.sentences()] if summary.sentences() else []
     lines += [_recall_line(summary)] if summary.recall else []
     lines += [summary.set_right] if summary.set_right else []
+    lines += [waterfall.sentence() for waterfall in summary.waterfalls]
     return "\n".join([*lines, *summary.notes])
 
 
@@ -118,6 +130,7 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     lines += _markdown_table(HEADER, table_rows(summary))
     if summary.sentences():
         lines += ["", f"## {tests_heading(summary)}", "", *(f"- {sentence}" for sentence in summary.sentences())]
+    lines += _lost_lines(summary)
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
     if calculated := calculation_rows(summary):
@@ -144,6 +157,22 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     return "\n".join(lines) + "\n"
 
 
+def _lost_lines(summary: EvaluationSummary) -> list[str]:
+    """Return where answers were lost, in Markdown; nothing where retrieval was not measured."""
+    if not summary.waterfalls:
+        return []
+    head = ("stage", *(waterfall.model for waterfall in summary.waterfalls))
+    cells = [(row["label"], *map(str, row["counts"])) for row in stage_rows(summary)]
+    lines = ["", "## Where are answers lost?", ""]
+    lines += [f"- {waterfall.sentence()}" for waterfall in summary.waterfalls]
+    lines += ["", *_markdown_table(head, cells)] if cells else []
+    for waterfall in summary.waterfalls:
+        told = [f"- {waterfall.model}, {label_of(lost.stage, waterfall.k)}: {_inline(f'{answer.question_id} ({answer.why})')}"
+                for lost in waterfall.lost for answer in lost.examples]
+        lines += ["", *told] if told else []
+    return lines
+
+
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(map(_inline, head))} |", f"|{' --- |' * len(head)}",
             *(f"| {' | '.join(map(_inline, row))} |" for row in rows)]
@@ -155,29 +184,28 @@ def _inline(text: str) -> str:
 
 
 def render_html(
-    summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, metrics: Sequence[Mapping[str, Any]] = ()
+    summary: EvaluationSummary, graded: Sequence[Graded], recipe: Recipe, metrics: Sequence[Mapping[str, Any]] = (),
+    asked: Mapping[str, Asked] | None = None, passages: Mapping[str, Passage] | None = None,
 ) -> str:
     """Return the report as one HTML page that needs no other file and no network."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     recall = draw_recall(summary.recall, summary.recall_every_page, summary.recall_n) if summary.recall else ""
-    models = dict.fromkeys(row.model for row in graded)
-    return environment.get_template(TEMPLATE).render(
+    models = list(dict.fromkeys(row.model for row in graded))
+    answers = collect_answers(graded)
+    k = recipe.retrieval.k
+    return render_page(
+        TEMPLATE,
         summary=summary,
         header=HEADER,
         rows=table_rows(summary),
         headline=_headline(summary),
         tests_heading=tests_heading(summary),
-        settings=SETTING_NAMES,
         kinds=kind_rows(summary),
         calculation_header=CALCULATION_HEADER,
         calculations=calculation_rows(summary),
-        examples=pick_examples(graded),
+        waterfalls=_drawn_waterfalls(summary, list(answers), asked or {}),
+        stages=stage_rows(summary),
         ladder_svg=Markup(draw_ladder(summary.ladder)),
         recall_svg=Markup(recall),
         curve_svg=Markup(draw_learning_curve(metrics)),
@@ -185,7 +213,37 @@ def render_html(
         recipe=render_recipe(recipe),
         packages=installed_packages(),
         seconds_per_answer={model: _mean([row.seconds for row in graded if row.model == model]) for model in models},
+        **describe_questions(answers, models, asked or {}, passages or {}, k),
     )
+
+
+def _drawn_waterfalls(
+    summary: EvaluationSummary, question_ids: Sequence[str], asked: Mapping[str, Asked]
+) -> list[dict[str, Any]]:
+    """Return each waterfall as a drawing with its stages' examples, which lead to their questions."""
+    from markupsafe import Markup
+
+    anchors = {question_id: anchor_of(number) for number, question_id in enumerate(question_ids, start=1)}
+
+    def told(answer: LostAnswer) -> dict[str, str]:
+        entry = asked.get(answer.question_id)
+        text = entry.question.text if entry else answer.question_id
+        return {"anchor": anchors.get(answer.question_id, ""), "text": text, "why": answer.why}
+
+    return [
+        {"model": waterfall.model, "svg": Markup(draw_waterfall(waterfall)), "lost": [
+            {"label": label_of(lost.stage, waterfall.k), "examples": [told(answer) for answer in lost.examples]}
+            for lost in waterfall.lost]}
+        for waterfall in summary.waterfalls
+    ]
+
+
+def stage_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
+    """Return one row a stage that lost an answer: its label, and how many it lost each model of ``summary.waterfalls``."""
+    counts = [{lost.stage: lost.count for lost in waterfall.lost} for waterfall in summary.waterfalls]
+    k = summary.waterfalls[0].k if summary.waterfalls else 0
+    return [{"label": label_of(stage, k), "counts": [count.get(stage, 0) for count in counts]}
+            for stage in STAGES if any(stage in count for count in counts)]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -22,9 +22,10 @@ from ragtune.evaluation.ladder import (
     grade,
     rescore,
 )
-from ragtune.evaluation.log import LOG, AnswerLog
+from ragtune.evaluation.log import ASKED, LOG, PASSAGES, AnswerLog
 from ragtune.evaluation.ranking import score_page_recall
-from ragtune.evaluation.rungs import Rungs, keep_questions, open_rungs
+from ragtune.evaluation.rungs import Rungs, keep_questions, list_passages, open_rungs
+from ragtune.evaluation.waterfall import attribute_all, build_waterfalls
 from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
 from ragtune.models.language import UNTUNABLE
 from ragtune.recipe.places import dataset_folder, evaluation_folder, index_folder, run_folder
@@ -32,7 +33,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Question, Setting
 from ragtune.seams import Generator, Report, Searcher, progress_of
 
-VERSION = 4
+VERSION = 5
 """Raise it when answers come about in another way: logs of an earlier version are then not gone on with."""
 logger = logging.getLogger(__name__)
 Opener = Callable[[], Generator]
@@ -43,7 +44,8 @@ UNANSWERABLE = (
     "so their oracle rung shows what retrieval finds."
 )
 NO_EVIDENCE = "Without an evidence page: {} of the questions. Their oracle rung shows what retrieval finds."
-LEFT_OUT = "Left out of retrieval and oracle: {} of the questions, because the index lacks what they are about: {}."
+LEFT_OUT = "Left out of retrieval and oracle: {} of the questions, because the index lacks what they are about{}: {}."
+SHUT_OUT = " or retrieval.where shuts it out"
 UNLOCATED = "Without a page: {} of {} pieces of evidence ({}). Their questions are measured as ones without evidence."
 NO_TEXT = "Evidence page without text in the index, so that the oracle rung shows nothing: {} of the questions: {}."
 
@@ -186,11 +188,15 @@ def evaluate_models(
         for model, opener in openers.items():
             _ask_model(recipe, questions, rungs, model, opener, log, report)
         graded = _in_order(log, openers, settings, questions)
+        graded = attribute_all(graded, rungs.asked, rungs.shown.get("retrieval", {}), recipe.retrieval.k)
         write_jsonl(partial / LOG, (row.to_dict() for row in graded))
+        write_jsonl(partial / ASKED, (entry.to_dict() for entry in rungs.asked.values()))
+        passages = list_passages(rungs)
+        write_jsonl(partial / PASSAGES, (passage.to_dict() for passage in passages.values()))
         summary = _summarise(recipe, questions, rungs, graded, folder, notes)
         summary = dataclasses.replace(summary, seconds=time.perf_counter() - begun)
         write_json(partial / "summary.json", summary.to_dict())
-        write_report(partial, summary, graded, recipe, run)
+        write_report(partial, summary, graded, recipe, run, rungs.asked, passages)
         write_manifest(
             partial, "evaluation", recipe=json.loads(recipe.model_dump_json()), key=key, index_id=index_id, models=model_ids,
             prompt_hash=prompt_hash(recipe.answering.names_rows), questions=len(questions),
@@ -283,7 +289,8 @@ def _summarise(
         notes.append(NO_EVIDENCE.format(unnamed))
     if rungs.missing_documents:
         documents = sorted({document for lacking in rungs.missing_documents.values() for document in lacking})
-        notes.append(LEFT_OUT.format(len(rungs.missing_documents), ", ".join(documents)))
+        notes.append(LEFT_OUT.format(len(rungs.missing_documents), SHUT_OUT if recipe.retrieval.where else "",
+                                      ", ".join(documents)))
     if rungs.pages_without_text:
         notes.append(NO_TEXT.format(len(rungs.pages_without_text), ", ".join(rungs.pages_without_text)))
     recall = score_page_recall(
@@ -304,4 +311,5 @@ def _summarise(
         pages_without_text=tuple(rungs.pages_without_text),
         notes=tuple(notes),
         confidence=recipe.evaluation.confidence,
+        waterfalls=build_waterfalls(graded, rungs.asked, recipe.retrieval.k),
     )
