@@ -64,6 +64,8 @@ def changed(**values: object) -> Trail:
         ("computed_wrong", r"cites \[1\]", {"citations": (Citation(1, "ACME", 1, "c1", 0, 9, ""),)}),
         ("computed_wrong", "the guard refused", {"outcome": "refused", "is_refusal": True, "answer": "Not found",
                                                  "completion": "4,210 / 3,000 [1]\nAnswer: 40%"}),
+        ("guarded", "refused '7.9%': no source", {"outcome": "refused", "is_refusal": True, "answer": "Not found",
+                                                  "completion": "Answer: 7.9%", "problems": ("no source",)}),
         ("scored_wrong", "7.9% stands", {"answer": "7.9% (and 12% before)"}),
         ("scored_wrong", "41% sure", {"confidence": 0.41}),
         ("not_used", "cites nothing", {"confidence": 0.9}),

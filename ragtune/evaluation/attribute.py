@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from ragtune.answering.guard import find_amounts
 from ragtune.answering.prompt import parse_completion
+from ragtune.evaluation.answers import score_answer
 from ragtune.evaluation.ladder import Graded
 from ragtune.evaluation.numbers import Number, parse_numbers
 from ragtune.evaluation.trail import Asked, Trail
 from ragtune.records import Chunk
 
 Stage = Literal["page_not_read", "chunk_not_indexed", "filtered_out", "not_retrieved", "cut", "not_used", "computed_wrong",
-                "scored_wrong", "untold"]
+                "guarded", "scored_wrong", "untold"]
 Sources = Mapping[str, tuple[Chunk, str]]
 """Chunk id -> chunk and the whole text of its passage."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -25,7 +26,8 @@ LABELS: Mapping[str, str] = {
     "not_retrieved": "not retrieved",
     "cut": "cut by the token budget",
     "not_used": "in the prompt, not used",
-    "computed_wrong": "used, read or computed wrong",
+    "computed_wrong": "used, misread or miscomputed",
+    "guarded": "right, refused by the guard",
     "scored_wrong": "perhaps scored wrong",
     "untold": "no evidence page named",
 }
@@ -53,7 +55,7 @@ def attribute(row: Graded, asked: Asked, sources: Sources, k: int) -> tuple[Stag
     lost = [found for trail in asked.trails if (found := _lost_before_prompt(trail, row, sources, k))]
     if lost:
         return min(lost, key=lambda found: STAGES.index(found[0]))
-    return _lost_in_answer(row, asked.trails, sources)
+    return _lost_in_answer(row, asked, sources)
 
 
 def is_left_out(asked: Asked) -> bool:
@@ -103,13 +105,16 @@ def _place(trail: Trail) -> str:
     return f"hit {trail.rank}" if trail.rank else f"not among the first {trail.depth} hits"
 
 
-def _lost_in_answer(row: Graded, trails: Sequence[Trail], sources: Sources) -> tuple[Stage, str]:
+def _lost_in_answer(row: Graded, asked: Asked, sources: Sources) -> tuple[Stage, str]:
     """Return whether an answer whose prompt held the evidence used it."""
+    trails = asked.trails
     said, guarded = f"{row.reasoning}\n{row.answer}", ""
     if row.is_refusal:
         answer, reasoning, _, is_own = parse_completion(row.completion)
         if is_own:
             return "not_used", "refused, though the evidence stood in the prompt"
+        if score_answer(asked.question, answer).outcome == "correct":
+            return "guarded", f"the guard refused '{answer}': {'; '.join(row.problems) or 'it did not say why'}"
         said, guarded = f"{reasoning}\n{answer}", "; the guard refused the answer"
     amounts = set(find_amounts(said))
     for trail in trails:

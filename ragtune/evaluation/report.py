@@ -167,9 +167,9 @@ def _lost_lines(summary: EvaluationSummary) -> list[str]:
     lines += [f"- {waterfall.sentence()}" for waterfall in summary.waterfalls]
     lines += ["", *_markdown_table(head, cells)] if cells else []
     for waterfall in summary.waterfalls:
-        told = [f"- {waterfall.model}, {label_of(lost.stage, waterfall.k)}: {_inline(f'{answer.question_id} ({answer.why})')}"
-                for lost in waterfall.lost for answer in lost.examples]
-        lines += ["", *told] if told else []
+        for lost in waterfall.lost:
+            told = "; ".join(f"{answer.question_id} ({answer.why})" for answer in lost.examples)
+            lines += ["", f"{waterfall.model}, {label_of(lost.stage, waterfall.k)}: {_inline(told)}"]
     return lines
 
 

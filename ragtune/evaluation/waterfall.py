@@ -81,7 +81,7 @@ class Waterfall(Record):
             rest = lost.count - (lost.right_on_oracle if self.oracle is not None else 0)
             at = _move(found, label_of(lost.stage, self.k), "lost", at, rest)
         if self.oracle is not None:
-            at = _move(found, "right with retrieval only", "lost", at, self.only_retrieval)
+            at = _move(found, "wrong on the oracle page only", "lost", at, self.only_retrieval)
         _level(found, "all questions", self.n)
         return tuple(found)
 
