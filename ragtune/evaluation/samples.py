@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from ragtune.errors import RunError
 from ragtune.records import Question
 
 if TYPE_CHECKING:
     import numpy as np
+
+References = Sequence[Union[str, Sequence[str]]]
+"""One reference an item, or several of which the best counts."""
+
+
+def pair_texts(answers: Sequence[str], references: References) -> list[tuple[str, tuple[str, ...]]]:
+    """Return each answer with its references. Raises RunError for unequal lengths, none, or an item without reference."""
+    if len(answers) != len(references):
+        raise RunError(f"found {len(answers)} answers and {len(references)} references. Give one or several for each answer.")
+    if not answers:
+        raise RunError("there are no answers to score. Give at least one.")
+    pairs = []
+    for place, (answer, reference) in enumerate(zip(answers, references), start=1):
+        several = (reference,) if isinstance(reference, str) else tuple(reference or ())
+        if not several or not all(isinstance(text, str) for text in (answer, *several)):
+            raise RunError(f"item {place} is {answer!r:.60} against {reference!r:.60}. Allowed is a text and one or more "
+                           "reference texts; an empty text stands for no answer.")
+        pairs.append((answer, several))
+    return pairs
 
 
 def check_scores(scores: Sequence[float], name: str = "the scores") -> np.ndarray:
