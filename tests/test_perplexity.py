@@ -39,7 +39,7 @@ def test_without_context_as_transformers_own_loss(loaded) -> None:
     (found,) = measure_perplexity(model, tokenizer, [TEXT])
     assert found.mean_nll == pytest.approx(loss_of(model, ids, 1), rel=1e-6)  # theirs is summed in float32
     assert found.tokens == len(ids) - 1
-    assert found.perplexity == pytest.approx(math.exp(loss_of(model, ids, 1)), rel=1e-6)
+    assert found.perplexity == pytest.approx(math.exp(loss_of(model, ids, 1)), rel=1e-5)
     assert found.bits_per_character == pytest.approx(found.nll / math.log(2) / len(TEXT), abs=1e-9)
 
 

@@ -17,9 +17,9 @@ References = Sequence[Union[str, Sequence[str]]]
 
 
 def pair_texts(answers: Sequence[str], references: References) -> list[tuple[str, tuple[str, ...]]]:
-    """Return each answer with its references. Raises RunError for unequal lengths, none, or an item without reference."""
+    """Return each answer with its references. Raises RunError for unequal lengths, none, or an item without one."""
     if len(answers) != len(references):
-        raise RunError(f"found {len(answers)} answers and {len(references)} references. Give one or several for each answer.")
+        raise RunError(f"found {len(answers)} answers and {len(references)} references. Give one or several for each.")
     if not answers:
         raise RunError("there are no answers to score. Give at least one.")
     pairs = []
