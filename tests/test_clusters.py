@@ -104,6 +104,7 @@ def test_share_interval_is_wilsons_without_clusters() -> None:
     assert share_interval(outcomes) == pytest.approx(wilson_interval(81, 263), abs=1e-12)
     assert share_interval([True, False], "aa") == (0.0, 1.0)
     assert share_interval([False] * 10, range(10))[0] == 0.0
+    assert share_interval([True] * 40, [i // 10 for i in range(40)]) == share_interval([True] * 4, range(4))
 
 
 def test_a_comparison_by_documents_says_so() -> None:
@@ -118,6 +119,7 @@ def test_a_comparison_by_documents_says_so() -> None:
     assert low < plain.interval[0] < plain.interval[1] < high
     alone = compare_paired(a, b, clusters=["one"] * 24)
     assert (alone.p, alone.interval, alone.clusters, alone.test) == (plain.p, plain.interval, 1, "mcnemar")
+    assert "All questions are about one document" in describe_comparison(alone, "retrieval")
 
 
 @pytest.mark.parametrize("call", [

@@ -23,6 +23,7 @@ RESAMPLES = 10_000
 MAX_ENUMERATED = 12
 """Up to so many clusters all sign changes of scores are gone through (4,096); above it RESAMPLES are drawn."""
 _BLOCK = 2_000_000
+_MAX_CONVOLVED = 100_000_000
 _SLACK = 1e-9
 
 
@@ -38,8 +39,9 @@ def sum_clusters(values: Sequence[float], clusters: Sequence[Hashable] | None) -
 def sign_flip_p(differences: Sequence[float], clusters: Sequence[Hashable] | None = None, seed: int = 0) -> float:
     """Return the two-sided p of the sign-flip test on differences b - a, one an item.
 
-    Exact for whole numbers (right/wrong outcomes) and for up to MAX_ENUMERATED clusters that differ; else from RESAMPLES
-    draws, the observed one counted with them (so never 0). K clusters that differ allow no p under 2 / 2**K.
+    Exact for whole numbers (right/wrong outcomes, up to some 5,000 clusters) and for up to MAX_ENUMERATED clusters that
+    differ; else from RESAMPLES draws, the observed one counted with them (so never 0). K clusters that differ allow no p
+    under 2 / 2**K.
     """
     import numpy as np
 
@@ -47,7 +49,7 @@ def sign_flip_p(differences: Sequence[float], clusters: Sequence[Hashable] | Non
     sizes, observed = np.abs(sums[sums != 0]), abs(float(sums.sum()))
     if not len(sizes):
         return 1.0
-    if np.all(sizes == np.round(sizes)) and sizes.sum() < 100_000:
+    if np.all(sizes == np.round(sizes)) and len(sizes) * sizes.sum() <= _MAX_CONVOLVED:
         return _exact_p(sizes.astype(np.int64), round(observed))
     reached = observed * (1 - _SLACK) - _SLACK * sizes.max()
     if len(sizes) <= MAX_ENUMERATED:
@@ -130,8 +132,8 @@ def share_interval(
     """Return Wilson's interval for a share, by the number of independent items that clustered ones are worth.
 
     n is divided by the design effect (Franco, Little, Louis and Slud, Journal of Survey Statistics and Methodology 7, 2019),
-    and Student's t on clusters - 1 degrees of freedom takes the normal's place. Without clusters it is Wilson's own. One
-    cluster gives (0, 1).
+    and Student's t on clusters - 1 degrees of freedom takes the normal's place. Where all outcomes are alike nothing tells
+    how much they hang together: each cluster then counts once. Without clusters it is Wilson's own. One cluster gives (0, 1).
     """
     from scipy.stats import norm, t
 
@@ -140,8 +142,10 @@ def share_interval(
     sums, _ = sum_clusters(values, clusters)
     if clusters is not None and len(sums) < 2 <= len(values):
         return 0.0, 1.0
-    n, share = len(values) / design_effect(values, clusters), sum(values) / len(values)
+    share = sum(values) / len(values)
+    n = len(sums) if share in (0, 1) else len(values) / design_effect(values, clusters)
     tail: Callable[[float], float] = norm.ppf if clusters is None else lambda q: t.ppf(q, max(len(sums) - 1, 1))
     z = float(tail((1 + confidence) / 2))
     middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, float(middle - half) / (1 + z * z / n)), min(1.0, float(middle + half) / (1 + z * z / n))
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return 0.0 if share == 0 else float(low), 1.0 if share == 1 else float(high)

@@ -130,6 +130,8 @@ def describe_comparison(comparison: Comparison, setting: str, a: str = "base", b
         f"to {100 * high:+.0f}), {test} p = {p_text(comparison.p)}{corrected}; right only by {b} {comparison.only_b}, "
         f"only by {a} {comparison.only_a}, n = {comparison.n}."
     )
+    if comparison.clusters == 1:
+        facts += " All questions are about one document, of which alone this speaks."
     if not comparison.is_shown:
         return f"No difference shown {place}: {b} against {a} {facts}"
     better, worse = (b, a) if comparison.difference > 0 else (a, b)

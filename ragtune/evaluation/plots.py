@@ -138,16 +138,17 @@ def draw_refusal_curve(curve: RefusalCurve) -> str:
     """
     from matplotlib import rc_context
 
-    lines = (("risk", "answers that are wrong", COLOURS["wrong"], "o"),
-             ("over_answering", "answers when it should not", INK, "^"),
-             ("over_refusal", "refuses when it need not", ACCENT, "s"))
+    lines = (("risk", "answers that are wrong", COLOURS["wrong"], "-"),
+             ("over_answering", "answers when it should not", INK, "--"),
+             ("over_refusal", "refuses when it need not", ACCENT, "-."))
     with rc_context(_styled("refusals")):  # type: ignore[arg-type]
         figure, axes = _figure(2.8)
         told = []
-        for name, label, colour, marker in lines:
+        for name, label, colour, line in lines:
             places = [(point.coverage, value) for point in curve.points if (value := getattr(point, name)) is not None]
             if places:
-                axes.plot(*zip(*places), color=colour, label=label, marker=marker, markersize=3, clip_on=False)
+                axes.plot(*zip(*places), color=colour, label=label, linestyle=line, clip_on=False)
+                axes.plot(*places[-1], "o", color=colour, markersize=4, clip_on=False)
                 told.append(f"{label} {100 * places[-1][1]:.0f}%")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
