@@ -150,6 +150,6 @@ def score_bertscore(
     answers: Sequence[str], references: References, model: str = "minilm", layer: int | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Return BERTScore's F1, one an item. Without rescaling even unlike texts reach some .6: compare, do not read alone."""
+    """Return BERTScore's F1, one an item. How high unlike texts come depends on the encoder: compare, do not read alone."""
     pair_texts(answers, references)
     return [found.f1 for found in open_bertscorer(model, layer).score(answers, references, progress)]

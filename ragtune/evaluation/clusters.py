@@ -133,7 +133,7 @@ def share_interval(
 
     n is divided by the design effect (Franco, Little, Louis and Slud, Journal of Survey Statistics and Methodology 7, 2019),
     and Student's t on clusters - 1 degrees of freedom takes the normal's place. Where all outcomes are alike nothing tells
-    how much they hang together: each cluster then counts once. Without clusters it is Wilson's own. One cluster gives (0, 1).
+    how much they hang together: each cluster then counts once. Without clusters it is Wilson's own; one gives (0, 1).
     """
     from scipy.stats import norm, t
 

@@ -1,8 +1,9 @@
 """The text metrics of the field, item by item, so that two runs can be compared by a paired test.
 
 Exact match and F1 are SQuAD's and computed here; ROUGE is rouge-score's, BLEU and chrF are sacrebleu's (the extra
-``metrics``), BERTScore is bertscore.py's. All run from 0 to 1. They compare words: a wrong figure in the right sentence
-scores high, the right figure in another scale low. Whether an answer is right is for answers.score_answer to say.
+``metrics``), BERTScore is bertscore.py's. All run from 0 to 1 (BERTScore may fall a little below). They compare words: a
+wrong figure in the right sentence scores high, the right figure in another scale low. Whether an answer is right is for
+answers.score_answer to say.
 
 A refusal is compared as an empty answer, and an unanswerable question has an empty reference, as SQuAD 2.0 has it.
 """
