@@ -1,12 +1,10 @@
-"""Two runs by a score, and the samples they are compared on."""
+"""Two runs by a score that is no plain right or wrong."""
 
 import numpy as np
 import pytest
 
 from ragtune.errors import RunError
 from ragtune.evaluation.paired import compare_scores, describe_score_comparison
-from ragtune.evaluation.samples import clusters_of, common_items
-from ragtune.records import Evidence, Question
 
 
 def test_a_gain_is_shown_with_its_size() -> None:
@@ -57,24 +55,3 @@ def test_bad_scores_are_said(a: list[float], b: list[float], said: str) -> None:
 def test_clusters_have_to_be_as_many() -> None:
     with pytest.raises(RunError, match="1 clusters for 2 scores"):
         compare_scores([1.0, 0.0], [1.0, 1.0], ["a"])
-
-
-def test_common_questions_are_compared_and_the_rest_is_said() -> None:
-    assert common_items({"q2": 1, "q1": 2}, {"q1": 0, "q2": 0}) == (("q2", "q1"), "")
-    ids, said = common_items({"q1": 1, "q2": 2}, {"q2": 0, "q3": 1, "q4": 1})
-    assert ids == ("q2",)
-    assert said == "1 common questions are compared; 1 only of a and 2 only of b are left out."
-    with pytest.raises(RunError, match="share no question"):
-        common_items({"q1": 1}, {})
-
-
-def question(name: str, *documents: str) -> Question:
-    return Question(name, "text", "5", tuple(Evidence(document, 1) for document in documents))
-
-
-def test_clusters_are_documents_joined_by_questions_about_several() -> None:
-    found = clusters_of([question("1", "A"), question("2", "B", "A"), question("3", "C"), question("4"), question("5", "B"),
-                         question("6", "C", "C")])
-    assert found["1"] == found["2"] == found["5"] != found["3"] == found["6"]
-    assert found["4"] == "question 4"
-    assert len(set(found.values())) == 3
