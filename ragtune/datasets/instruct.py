@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, render_completion
-from ragtune.datasets.distract import SPARE, DrawChunk, gather_distractors
+from ragtune.datasets.balance import balance_rows
+from ragtune.datasets.distract import SPARE, Distractors, DrawChunk, gather_distractors
 from ragtune.datasets.gold import Need, find_needs, find_same_rows, holds_answer, justified_lines
+from ragtune.datasets.quotes import NOWHERE, TOO_LONG, add_quotes, check_quotes, narrow_needs
 from ragtune.errors import RunError
 from ragtune.recipe.schema import Dataset, Generator, Retrieval
 from ragtune.records import Chunk, Example, Hit, Message, Passage, Question
@@ -50,6 +52,23 @@ class Row:
     ranks: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How rows are rendered; ``names_rows`` as in ``render_prompt``."""
+
+    count_tokens: CountTokens
+    retrieval: Retrieval
+    generator: Generator
+    names_rows: bool
+    quotes: bool
+
+    def is_too_long(self, completion: str) -> bool:
+        """Tell whether a completion and the end of its turn are more than the generator will ever say."""
+        said, least = (self.count_tokens([Message(role="user", content="?"), Message(role="assistant", content=text)])
+                       for text in (completion, "."))
+        return said - least + 2 > self.generator.max_new_tokens
+
+
 def build_examples(
     questions: Sequence[Question],
     searcher: Searcher,
@@ -74,6 +93,7 @@ def build_examples(
     examples: dict[tuple[str, str], Example] = {}
     dropped: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    rules = Rules(count_tokens, retrieval, generator, names_rows, dataset.quotes)
     depth = max(retrieval.k, dataset.distractors + 1) + (0 if is_served else SPARE)
     depth *= _DEEPER if excluded else 1
     for start in range(0, len(questions), _BATCH):
@@ -86,10 +106,11 @@ def build_examples(
                 dropped[reason] += 1 if is_served else dataset.rows_per_question
                 continue
             needs = find_same_rows(question, needs, [hit.chunk for hit in hits])
-            rows = (_serve(question, hits, needs, retrieval),) if is_served else _draw(
-                question, hits, needs, dataset, any_chunk)
+            gold = narrow_needs(question, needs) if dataset.quotes else needs
+            rows = (_serve(question, hits, gold, retrieval),) if is_served else _draw(
+                question, hits, gather_distractors(question, hits, needs, dataset, any_chunk), gold, dataset)
             for row in rows:
-                example = _render(row, count_tokens, retrieval, generator, (groups or {}).get(question.id, ()), names_rows)
+                example = _render(row, rules, (groups or {}).get(question.id, ()))
                 if isinstance(example, Example):
                     key = (example.prompt[-1]["content"], example.completion)
                     skipped["the same row was drawn before"] += key in examples
@@ -99,20 +120,11 @@ def build_examples(
         if progress:
             progress(start + len(batch), len(questions))
     _check_dropped(dropped, len(examples), dataset, generator)
-    kept = list(examples.values()) if is_served else _cap_refusals(list(examples.values()), dataset)
-    skipped[f"refusals over dataset.refusal_share {dataset.refusal_share:g}"] += len(examples) - len(kept)
+    kept = list(examples.values())
+    if not is_served:
+        kept, left = balance_rows(kept, dataset)
+        skipped += left
     return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())))
-
-
-def _cap_refusals(examples: Sequence[Example], dataset: Dataset) -> list[Example]:
-    """Return the rows without the refusals that are more than the recipe's share of what is left, drawn by the seed."""
-    refusals = [example for example in examples if example.completion == REFUSAL]
-    share, answers = dataset.refusal_share, len(examples) - len(refusals)
-    most = len(refusals) if share == 1 else int(share * answers / (1 - share))
-    if most >= len(refusals):
-        return list(examples)
-    kept = set(map(id, random.Random(f"{dataset.seed}:refusals").sample(refusals, most)))
-    return [example for example in examples if example.completion != REFUSAL or id(example) in kept]
 
 
 def search_all(searcher: Searcher, texts: Sequence[str], k: int) -> list[list[Hit]]:
@@ -127,11 +139,10 @@ def _serve(question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], ret
 
 
 def _draw(
-    question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], dataset: Dataset, any_chunk: DrawChunk | None
+    question: Question, hits: Sequence[Hit], others: Distractors, needs: tuple[Need, ...], dataset: Dataset
 ) -> list[Row]:
     """Draw the training rows of a question: passages in random order, with or without gold."""
     ranks = {hit.chunk.id: hit.rank for hit in hits}
-    others = gather_distractors(question, hits, needs, dataset, any_chunk)
     rows = []
     for number in range(dataset.rows_per_question):
         draw = random.Random(f"{dataset.seed}:{question.id}:{number}")
@@ -162,14 +173,12 @@ def _best_gold(needs: Sequence[Need], hits: Sequence[Hit]) -> list[Chunk]:
     return list({chunk.id: chunk for chunk in best}.values())
 
 
-def _render(
-    row: Row, count_tokens: CountTokens, retrieval: Retrieval, generator: Generator, groups: Sequence[str], names_rows: bool
-) -> Example | str:
+def _render(row: Row, rules: Rules, groups: Sequence[str]) -> Example | str:
     """Return the example of a row, or the reason why there is none."""
-    question = row.question
+    question, most = row.question, rules.generator.max_prompt_tokens
     passages = number_passages(row.hits)
-    prompt, shown = fit_prompt(question.text, passages, count_tokens, generator.max_prompt_tokens, names_rows)
-    if not shown and count_tokens(prompt) > generator.max_prompt_tokens:
+    prompt, shown = fit_prompt(question.text, passages, rules.count_tokens, most, rules.names_rows)
+    if not shown and rules.count_tokens(prompt) > most:
         return "the question alone is over the token budget"
     if row.mode == "distractors" and not shown and row.hits:
         return "no passage fits the token budget"
@@ -183,8 +192,29 @@ def _render(
         return "served: the answer stands in another passage than the evidence"
     if is_whole and not _shows_all(justified_lines(question), gold):
         return "no passage shows the rows of the justification"
-    completion = render_completion(question, gold) if is_whole else REFUSAL
-    return Example(prompt, completion, _trace(row, shown, gold if is_whole else [], retrieval, groups))
+    said = _complete(row, met, gold, shown, rules) if is_whole else (REFUSAL, ())
+    if isinstance(said, str):
+        return said
+    trace = _trace(row, shown, gold if is_whole else [], rules.retrieval, groups)
+    return Example(prompt, said[0], {**trace, "quotes": list(said[1])} if said[1] else trace)
+
+
+def _complete(
+    row: Row, met: Sequence[Passage | None], gold: Sequence[Passage], shown: Sequence[Passage], rules: Rules
+) -> tuple[str, tuple[str, ...]] | str:
+    """Return the completion and what became of its quotes, or the reason why there is none."""
+    plain, why = render_completion(row.question, gold), tuple[str, ...]()
+    quoted = plain
+    if rules.quotes:
+        quoted, why = add_quotes(row.question, plain, row.needs, met)
+        if quoted != plain and rules.is_too_long(quoted):
+            quoted, why = plain, (TOO_LONG,)
+    checked = check_quotes(quoted, shown)
+    if checked is None:
+        return NOWHERE
+    if rules.is_too_long(checked[0]):
+        return "the completion is longer than generator.max_new_tokens"
+    return checked[0], (*checked[1], *why)
 
 
 def _gives_away(row: Row, shown: Sequence[Passage]) -> bool:
@@ -233,6 +263,7 @@ def _check_dropped(dropped: Mapping[str, int], kept: int, dataset: Dataset, gene
         raise RunError(
             f"{lost} of {lost + kept} rows had to be left out: {reasons}. Allowed is a share of "
             f"{dataset.max_dropped_share:g} (dataset.max_dropped_share). Check that the questions fit the index, "
-            f"raise generator.max_prompt_tokens (now {generator.max_prompt_tokens}), lower index.chunk_tokens or "
+            f"raise generator.max_prompt_tokens (now {generator.max_prompt_tokens}) or max_new_tokens (now "
+            f"{generator.max_new_tokens}), lower index.chunk_tokens or "
             "dataset.distractors."
         )
