@@ -27,7 +27,8 @@ class CardFacts:
     """What the card tells beyond the rows themselves.
 
     ``documents`` are those the questions of each side are about, ``columns`` what their metadata say of each question,
-    ``lengths`` the tokens of each side's rows, ``repeated`` why how many training questions were left out.
+    ``lengths`` the tokens of each side's rows, ``repeated`` how many training questions were left
+    out, by reason, ``cut_off`` how many rows of each side end later than the generator does.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class CardFacts:
     columns: Columns = field(default_factory=dict)
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
     repeated: Mapping[str, int] = field(default_factory=dict)
+    cut_off: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_columns(questions: Sequence[Question], documents: Mapping[str, Document]) -> dict[str, dict[str, list[str]]]:
@@ -166,6 +168,8 @@ def _render_counts(sides: Mapping[str, Mapping[str, Any]], facts: CardFacts) -> 
         "passages in a prompt": [_counts(side["passages"]) for side in sides.values()],
         "modes": [_counts(mode) for mode in modes],
         **({"quotes": list(map(_counts, quotes))} if any(quotes) else {}),
+        **({"completions over `generator.max_new_tokens`, which serving cuts off": list(facts.cut_off.values())}
+           if any(facts.cut_off.values()) else {}),
         "left out": [_counts(facts.dropped.get(name, {})) for name in sides],
         "passed over": [_counts(facts.skipped.get(name, {})) for name in sides],
     }

@@ -7,9 +7,11 @@ answer, and a row without its gold passage learns the refusal instead of a quota
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, render_completion
@@ -32,12 +34,14 @@ class BuildResult:
     """Rows in the order of their questions. ``dropped`` and ``skipped`` count rows left out, by reason.
 
     A dropped row is a loss. A skipped row merely says nothing new: it was drawn before, or its answer stands in a passage
-    that is not its evidence.
+    that is not its evidence. ``cut_off`` counts rows whose completion is longer than ``generator.max_new_tokens``: the model
+    reads them, but will not say as much.
     """
 
     examples: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
+    cut_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,20 @@ class Rules:
     generator: Generator
     names_rows: bool
     quotes: bool
+    context_tokens: int
 
-    def is_too_long(self, completion: str) -> bool:
-        """Tell whether a completion and the end of its turn are more than the generator will ever say."""
+    def is_cut_off(self, completion: str) -> bool:
+        """Tell whether a completion and the end of its turn are more than the generator says: serving cuts it off."""
         said, least = (self.count_tokens([Message(role="user", content="?"), Message(role="assistant", content=text)])
                        for text in (completion, "."))
         return said - least + 2 > self.generator.max_new_tokens
+
+    def is_read(self, prompt: Sequence[Message], completion: str) -> bool:
+        """Tell whether the model reads the whole row, so that tuning need not cut or drop it."""
+        most = self.generator.max_prompt_tokens + self.generator.max_new_tokens
+        if most <= self.context_tokens and not self.is_cut_off(completion):
+            return True  # the prompt was fitted
+        return self.count_tokens([*prompt, Message(role="assistant", content=completion)]) <= self.context_tokens
 
 
 def build_examples(
@@ -82,18 +94,19 @@ def build_examples(
     groups: Mapping[str, Sequence[str]] | None = None,
     names_rows: bool = True,
     any_chunk: DrawChunk | None = None,
+    context_tokens: int = sys.maxsize,
 ) -> BuildResult:
     """Return the tuning rows of the questions; with ``is_served`` one row each as serving would show it, for testing.
 
     ``excluded`` are documents no row shows a passage of: training rows show none of a test document. ``groups``
     (question id -> groups) goes into the provenance. ``names_rows`` is as in ``render_prompt``, ``any_chunk`` draws random
-    distractors. Deterministic under ``dataset.seed``. Raises RunError where more than ``dataset.max_dropped_share`` of the
-    rows had to be left out, naming the counts.
+    distractors, ``context_tokens`` is what the model reads. Deterministic under ``dataset.seed``. Raises RunError where more
+    than ``dataset.max_dropped_share`` of the rows had to be left out, naming the counts.
     """
     examples: dict[tuple[str, str], Example] = {}
     dropped: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
-    rules = Rules(count_tokens, retrieval, generator, names_rows, dataset.quotes)
+    rules = Rules(count_tokens, retrieval, generator, names_rows, dataset.quotes, context_tokens)
     depth = max(retrieval.k, dataset.distractors + 1) + (0 if is_served else SPARE)
     depth *= _DEEPER if excluded else 1
     for start in range(0, len(questions), _BATCH):
@@ -124,7 +137,8 @@ def build_examples(
     if not is_served:
         kept, left = balance_rows(kept, dataset)
         skipped += left
-    return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())))
+    cut_off = sum(map(cache(rules.is_cut_off), (example.completion for example in kept)))
+    return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())), cut_off)
 
 
 def search_all(searcher: Searcher, texts: Sequence[str], k: int) -> list[list[Hit]]:
@@ -195,6 +209,8 @@ def _render(row: Row, rules: Rules, groups: Sequence[str]) -> Example | str:
     said = _complete(row, met, gold, shown, rules) if is_whole else (REFUSAL, ())
     if isinstance(said, str):
         return said
+    if not rules.is_read(prompt, said[0]):
+        return f"prompt and completion are over the {rules.context_tokens:,} tokens that the model reads"
     trace = _trace(row, shown, gold if is_whole else [], rules.retrieval, groups)
     return Example(prompt, said[0], {**trace, "quotes": list(said[1])} if said[1] else trace)
 
@@ -207,13 +223,11 @@ def _complete(
     quoted = plain
     if rules.quotes:
         quoted, why = add_quotes(row.question, plain, row.needs, met)
-        if quoted != plain and rules.is_too_long(quoted):
+        if quoted != plain and rules.is_cut_off(quoted):
             quoted, why = plain, (TOO_LONG,)
     checked = check_quotes(quoted, shown)
     if checked is None:
         return NOWHERE
-    if rules.is_too_long(checked[0]):
-        return "the completion is longer than generator.max_new_tokens"
     return checked[0], (*checked[1], *why)
 
 
@@ -263,7 +277,6 @@ def _check_dropped(dropped: Mapping[str, int], kept: int, dataset: Dataset, gene
         raise RunError(
             f"{lost} of {lost + kept} rows had to be left out: {reasons}. Allowed is a share of "
             f"{dataset.max_dropped_share:g} (dataset.max_dropped_share). Check that the questions fit the index, "
-            f"raise generator.max_prompt_tokens (now {generator.max_prompt_tokens}) or max_new_tokens (now "
-            f"{generator.max_new_tokens}), lower index.chunk_tokens or "
+            f"raise generator.max_prompt_tokens (now {generator.max_prompt_tokens}), lower index.chunk_tokens or "
             "dataset.distractors."
         )

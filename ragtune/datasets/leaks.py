@@ -6,6 +6,7 @@ The same wording about another year, company or number asks something else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from ragtune.datasets.admit import ALIKE, Apart, Entry, may_be_same, read_entry
@@ -15,6 +16,7 @@ from ragtune.documents.pack import current_pack
 from ragtune.errors import QuestionError
 from ragtune.records import Question
 
+_PERIOD = re.compile(r"(?:FY)?\d*", re.IGNORECASE)
 MOST_NAMED = 5
 """Questions that an error lists."""
 
@@ -94,7 +96,8 @@ def _is_same(one: Entry, other: Entry) -> bool:
     owners = [_owner(entry) for entry in (one, other)]
     if all(owners) and owners[0] != owners[1]:
         return False
-    return jaccard(one.grams, other.grams) >= ALIKE and (all(owners) or not name_others(one.question, other.question))
+    return jaccard(one.grams, other.grams) >= ALIKE and (
+        all(owners) or not all(name_apart(one.question, other.question)))
 
 
 def _is_repeat(one: Entry, other: Entry) -> bool:
@@ -103,13 +106,15 @@ def _is_repeat(one: Entry, other: Entry) -> bool:
         return False
     documents = [_documents(entry) for entry in (one, other)]
     is_elsewhere = not _owner(one) and all(documents) and documents[0] != documents[1]
-    return not is_elsewhere and not name_others(one.question, other.question)
+    return not is_elsewhere and not any(name_apart(one.question, other.question))
 
 
-def name_others(one: Question, other: Question) -> bool:
-    """Tell whether each of two questions names something with a capital letter that the other does not hold: Acme and Bolt,
-    Q1 and Q2. Legal forms, years and the capital of a sentence's first word are no names."""
-    return bool(_names(one.text) - _words(other.text)) and bool(_names(other.text) - _words(one.text))
+def name_apart(one: Question, other: Question) -> tuple[set[str], set[str]]:
+    """Return what each of two questions writes with a capital letter and the other does not hold: Acme and Bolt, Q1 and Q2.
+
+    Legal forms, years and the capital of a sentence's first word are no names.
+    """
+    return _names(one.text) - _words(other.text), _names(other.text) - _words(one.text)
 
 
 def _names(text: str) -> set[str]:
@@ -118,7 +123,7 @@ def _names(text: str) -> set[str]:
         words = words[1:]
     legal: Collection[str] = current_pack().names.legal
     return {fold_word(word) for word in words if not word.islower() and any(map(str.isalpha, word))
-            and word.lower() not in legal and not fold_word(word).removeprefix("fy").isdigit()}
+            and word.lower() not in legal and not _PERIOD.fullmatch(word)}
 
 
 def _words(text: str) -> set[str]:

@@ -27,7 +27,8 @@ _MOST_QUOTES = 3
 _MOST_CHARACTERS = 600
 _END = re.compile(r"(?P<end>[.!?][\"”’')]*)\s+(?=[\"“‘'(]?[A-Z])")
 _SHORT = re.compile(
-    r"(?:\b(?:Inc|Corp|Co|Cos|Ltd|Nos?|Mr|Ms|Mrs|Dr|St|Jr|Sr|vs|approx|Sec|Art|Item|Note|Fig|[A-Z]|e\.g|i\.e)|\.[A-Z])\.$")
+    r"(?:\b(?:Inc|Corp|Co|Cos|Ltd|Nos?|Mr|Ms|Mrs|Dr|St|Jr|Sr|vs|approx|Sec|Art|Fig|[A-Z]|"
+    r"(?:Item|Note|Part|Section) \d+[A-Z]?|e\.g|i\.e)|\.[A-Z])\.$")
 _UNQUOTABLE = re.compile(r"\[\d|\"\s*\[| = |\n\s*\n")  # read as citations or calculations, or ends the quote
 
 
