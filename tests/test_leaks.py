@@ -86,6 +86,10 @@ def test_the_same_words_about_other_pages_stay_and_opposite_verdicts_do() -> Non
     again = dataclasses.replace(pages[0], id="again")
     assert find_repeats([*pages, again]) == [(again, pages[0])]
     text = "Did the capital expenditure on property, plant and equipment of Acme {} in fiscal 2021 over fiscal 2020?"
+    text_of = "By {} did the capital expenditure on property, plant and equipment of Acme change in fiscal 2021?"
+    kinds = [dataclasses.replace(ask(kind, text_of.format(words)), kind=kind, answer="0.0%")
+             for kind, words in (("growth", "what percentage"), ("difference", "how much"))]
+    assert find_repeats(kinds) == []
     verdicts = [dataclasses.replace(ask(word, text.format(word)), answer=said)
                 for word, said in (("rise", "Yes"), ("fall", "No"))]
     assert find_repeats(verdicts) == []

@@ -53,7 +53,7 @@ def find_repeats(questions: Sequence[Question]) -> list[tuple[Question, Question
     """Return (question, earlier question it is like), each question once.
 
     Alike are the same words about the same pages, and word 3-grams with a Jaccard similarity of ALIKE or more where owner,
-    years, numbers and names in the question and numbers in the answer are the same.
+    kind, years, numbers and names in the question and numbers in the answer are the same.
     """
     entries = [read_entry(question) for question in questions]
     texts: dict[tuple[object, ...], Question] = {}
@@ -101,12 +101,16 @@ def _is_same(one: Entry, other: Entry) -> bool:
 
 
 def _is_repeat(one: Entry, other: Entry) -> bool:
-    """Tell whether two entries of one block ask the same; without a known owner they must be about the same documents."""
+    """Tell whether two entries of one block ask the same, and for the same kind of answer: how much, or by what percentage.
+
+    Without a known owner they must be about the same documents.
+    """
     if jaccard(one.grams, other.grams) < ALIKE or not may_be_same(one, other):
         return False
+    kinds = {entry.question.kind for entry in (one, other)} - {""}
     documents = [_documents(entry) for entry in (one, other)]
     is_elsewhere = not _owner(one) and all(documents) and documents[0] != documents[1]
-    return not is_elsewhere and not any(name_apart(one.question, other.question))
+    return len(kinds) < 2 and not is_elsewhere and not any(name_apart(one.question, other.question))
 
 
 def name_apart(one: Question, other: Question) -> tuple[set[str], set[str]]:
