@@ -157,6 +157,19 @@ def test_of_evidence_in_several_chunks_the_one_with_the_sentence_is_shown() -> N
     assert {chunk for e in unquoted for chunk in e.provenance["gold"]} != {f"{A}:1:12"}
 
 
+def test_a_sentence_over_the_end_of_a_chunk_is_quoted_as_far_as_it_holds_the_answer() -> None:
+    lines = ["Acme sells pumps in many places of the world and has done so for a long time,",
+             "and in fiscal 2021 the company spent $77 million on new plants in three",
+             "states of the west, which are to make pumps that last for longer than those of its rivals do."]
+    document = make_document(A, "\n".join(lines), company="Acme", fiscal_year=2021)
+    evidence = (Evidence(A, 1, "\n".join(lines)),)
+    question = Question("q", "What did Acme spend on plants in fiscal 2021?", "$77 million", evidence)
+    for each, quote in ((3, "\n".join(lines)), (2, "\n".join(lines[:2])), (1, lines[1])):
+        examples = build(question, document, ZENITH, lines_each=each).examples
+        assert examples
+        assert all(example.completion.startswith(f'"{quote}" [') for example in examples)
+
+
 def test_quotes_longer_than_the_generator_says_are_left_out_and_counted() -> None:
     for example in build(WHY, max_new_tokens=14).examples:
         assert example.completion.startswith("Answer:")

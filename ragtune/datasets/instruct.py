@@ -222,7 +222,7 @@ def _complete(
     plain, why = render_completion(row.question, gold), tuple[str, ...]()
     quoted = plain
     if rules.quotes:
-        quoted, why = add_quotes(row.question, plain, row.needs, met)
+        quoted, why = add_quotes(row.question, plain, row.needs, met, shown)
         if quoted != plain and rules.is_cut_off(quoted):
             quoted, why = plain, (TOO_LONG,)
     checked = check_quotes(quoted, shown)

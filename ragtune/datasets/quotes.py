@@ -102,23 +102,23 @@ def _items(answer: str, unit: str) -> set[str]:
 def narrow_needs(question: Question, needs: Sequence[Need]) -> tuple[Need, ...]:
     """Return the needs with only those chunks that show a sentence to be quoted, where any does.
 
-    Evidence that is a long piece of a page lies in several chunks; the answer need not stand in each.
+    Evidence that is a long piece of a page lies in several chunks; the answer need not stand in each. A sentence that goes
+    over the end of a chunk is quoted as far as it holds the answer.
     """
     narrow = []
     for need in needs:
         quotes = () if need.lines else choose_quotes(question, split_units(need.evidence.text))
         folded = [fold_letters(quote)[0] for quote in quotes]
         shown = {chunk.id: render_chunk(chunk) for chunk in need.chunks} if folded or not need.evidence.text.strip() else {}
-        if folded:
-            holding = [chunk for chunk in need.chunks if all(find_span(shown[chunk.id], quote) for quote in folded)]
-        else:
-            holding = [c for c in need.chunks if c.id in shown and choose_quotes(question, split_units(shown[c.id]))]
+        holding = [c for c in need.chunks if folded and all(find_span(shown[c.id], quote) for quote in folded)]
+        holding = holding or [c for c in need.chunks if c.id in shown and choose_quotes(question, split_units(shown[c.id]))]
         narrow.append(dataclasses.replace(need, chunks=tuple(holding or need.chunks)))
     return tuple(narrow)
 
 
 def add_quotes(
-    question: Question, completion: str, needs: Sequence[Need], met: Sequence[Passage | None]
+    question: Question, completion: str, needs: Sequence[Need], met: Sequence[Passage | None],
+    shown: Sequence[Passage],
 ) -> tuple[str, tuple[str, ...]]:
     """Return the completion with quoted evidence in front, not yet checked, and why there is none: RESTATED or UNQUOTED.
 
@@ -132,7 +132,12 @@ def add_quotes(
             why.append(RESTATED)
             continue
         rows, sentences = _find_units(need, passage)
-        for unit in choose_quotes(question, [*rows, *sentences]):
+        chosen = choose_quotes(question, [*rows, *sentences])
+        if any(unit not in rows and place_quote(unit, passage.number, shown) is None for unit in chosen):
+            evidence = fold_letters(need.evidence.text)[0]
+            parts = [unit for unit in split_units(passage.text) if fold_letters(unit)[0] in evidence]
+            chosen = choose_quotes(question, [*rows, *parts]) or chosen
+        for unit in chosen:
             if unit in rows:
                 why.append(RESTATED)
             line = f"{unit} [{passage.number}]" if unit in rows else render_quote(unit, passage.number)
