@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from document_files import STATEMENT, write_folder, write_pdf, write_scan
 
 from ragtune.documents import pool
 from ragtune.documents.pool import Worker
-from ragtune.documents.read import describe_pages, name_documents, read_documents
+from ragtune.documents.read import describe_pages, name_documents, open_documents, read_documents
 from ragtune.errors import DocumentError
 from ragtune.recipe.schema import Documents
 
@@ -135,3 +136,36 @@ def test_workers_do_not_load_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     worker = Worker(60, 2048)
     assert worker.read(tmp_path / "a.pdf") == {"error": "False"}
     worker.stop()
+
+
+def test_replies_come_in_the_order_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = threading.Event()
+
+    def answer(self: Worker, path: Path) -> dict[str, object]:
+        if path.name == "0":
+            assert late.wait(20)
+        if path.name == "4":
+            late.set()
+        return {"pages": [path.name]}
+
+    monkeypatch.setattr(Worker, "read", answer)
+    reading, said = pool.Pool([tmp_path / str(number) for number in range(5)], 2, 60, 1024), []
+    replies = list(reading.replies(lambda *step: said.append(step)))
+    assert [reply["pages"] for reply in replies] == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert said == [(done, 5) for done in range(1, 6)]
+    assert reading.seconds > 0
+
+
+def test_what_goes_wrong_beside_is_raised_where_the_replies_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "read", lambda self, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(pool.Pool([tmp_path / "a.txt"], 0, 60, 1024).replies())
+
+
+def test_leaving_ends_the_processes(tmp_path: Path) -> None:
+    with open_documents(section(write_folder(tmp_path))) as reading:
+        next(iter(reading))
+    assert [worker.process for worker in reading._pool.workers] == [None, None]
+    assert next(iter(reading))[0].path == "ACME_2021_10K.pdf"

@@ -33,8 +33,9 @@ class Pool:
         self.done: queue.SimpleQueue[tuple[int, dict[str, Any] | Exception]] = queue.SimpleQueue()
         count = min(processes or os.cpu_count() or 1, len(paths))
         self.workers = [Worker(timeout_s, max_memory_mb) for _ in range(count)]
-        for worker in self.workers:
-            threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+        self.threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in self.workers]
+        for thread in self.threads:
+            thread.start()
 
     @property
     def seconds(self) -> float:
@@ -72,8 +73,10 @@ class Pool:
         with contextlib.suppress(queue.Empty):
             while True:
                 self.todo.get_nowait()
-        for worker in self.workers:
-            worker.stop()
+        for worker, thread in zip(self.workers, self.threads):
+            while thread.is_alive():
+                worker.stop()
+                thread.join(0.02)
 
 
 class Worker:
