@@ -127,6 +127,8 @@ def test_a_failure_between_keeps_what_was_embedded(
     assert not set(groups[0]) & {text for group in before for text in group}
     assert summary.chunks == sum(map(len, [*before, *groups]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "index"]
+    build_index(recipe(docs), tmp_path / "fresh")
+    assert (tmp_path / "index" / "vectors.npy").read_bytes() == (tmp_path / "fresh" / "vectors.npy").read_bytes()
 
 
 def test_a_file_that_still_cannot_be_read_writes_nothing(

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,14 @@ def write_index(
                 write_manifest(open_folder(), "index", **entries)
     if previous is not None:
         previous.store.close()
-    old = previous.inputs if previous else {}
+    return _summarise(folder, entries, intake, reading, writer, started)
+
+
+def _summarise(
+    folder: Path, entries: Mapping[str, Any], intake: Intake, reading: Reading, writer: VectorWriter, started: float
+) -> IndexSummary:
+    """Return what was done, ``entries`` being those of the manifest."""
+    old = intake.previous.inputs if intake.previous else {}
     pages_read = sum(len(document.pages) for document in reading.documents)
     unchanged = sum(1 for path, facts in intake.inputs.items() if old.get(path, {}).get("sha256") == facts["sha256"])
     added = sum(1 for path in intake.inputs if path not in old)
