@@ -173,6 +173,22 @@ def test_a_misquoted_row_is_set_right_and_said():
     assert found.citations[0].quote == "Net sales 2021: 4,210"
 
 
+def test_a_quote_is_checked_and_becomes_the_citations_quote():
+    prose = "Net sales were $4,210 million, driven\nby “higher” volumes."
+    found = answer('"net sales were $4,210 million, driven by "higher" volumes." [1]\nAnswer: $4,210 million',
+                   hit("Prose.", 1), hit(prose, 2))
+    assert [(c.passage, c.quote, c.is_inferred) for c in found.citations] == [(2, prose, True)]
+    assert "the quote of [1] was set right: as [2] prints it" in found.problems
+    assert not found.is_refusal
+
+
+def test_a_quote_that_no_passage_holds_is_refused():
+    completion = '"Net sales soared to $4,210 million." [1]\nAnswer: $4,210 million'
+    assert answer(completion).is_refusal
+    problems = answer(completion, guard="flag").problems
+    assert "the quote 'Net sales soared to $4,210 million.' stands in no passage" in problems
+
+
 def test_citation_of_a_passage_that_does_not_exist_is_a_problem():
     assert any("[9] does not exist" in p for p in answer("Answer: $4,210 million [9]", guard="flag").problems)
 

@@ -55,7 +55,7 @@ def test_unequal_lengths_are_refused() -> None:
         compare_paired([True], [True, False])
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_sides_swap(pairs: list[tuple[bool, bool]]) -> None:
     a, b = [x for x, _ in pairs], [y for _, y in pairs]
     one, other = compare_paired(a, b), compare_paired(b, a)

@@ -31,11 +31,12 @@ NOTHING = Question("nothing", "What was Acme's royalty income in 2021?", kind="u
 
 def build(questions: list[Question], searcher: Any = None, **fields: Any) -> BuildResult:
     section = {"gold_share": 1.0, "closed_book_share": 0.0, "distractors": 2, "rows_per_question": 4}
-    extra = {key: fields.pop(key) for key in ("is_served", "excluded", "groups", "progress", "any_chunk") if key in fields}
-    budget, k = fields.pop("max_prompt_tokens", 1100), fields.pop("k", 3)
+    names = ("is_served", "excluded", "groups", "progress", "any_chunk", "context_tokens")
+    extra = {key: fields.pop(key) for key in names if key in fields}
+    budget, k, new = fields.pop("max_prompt_tokens", 1100), fields.pop("k", 3), fields.pop("max_new_tokens", 96)
     return build_examples(questions, searcher or MemorySearcher(ACME, ZENITH), count_words,
                           Dataset.model_validate(section | fields), Retrieval(k=k),
-                          Generator(max_prompt_tokens=budget), **extra)
+                          Generator(max_prompt_tokens=budget, max_new_tokens=new), **extra)
 
 
 def test_gold_row_answers_with_a_citation_of_the_gold_passage() -> None:
@@ -283,3 +284,36 @@ def test_refusals_over_their_share_are_left_out_and_counted() -> None:
     assert few.skipped["refusals over dataset.refusal_share 0.2"] == len(refused) - len(kept)
     assert [e for e in whole.examples if e.completion != REFUSAL] == [e for e in few.examples if e.completion != REFUSAL]
     assert not any(e.completion == REFUSAL for e in build([SALES, NOTHING], refusal_share=0.0, **fields).examples)
+
+
+def test_rows_longer_than_the_model_reads_are_counted_and_not_built() -> None:
+    story = Question("story", SALES.text, "So it was. " * 100, SALES.evidence)
+    built = build([SALES, story], max_dropped_share=1, context_tokens=400, max_prompt_tokens=300)
+    assert built.dropped == {"prompt and completion are over the 400 tokens that the model reads": 4}
+    assert {example.provenance["question_id"] for example in built.examples} == {"sales"}
+    for example in built.examples:
+        assert count_words([*example.prompt, {"role": "assistant", "content": example.completion}]) <= 400
+    with pytest.raises(RunError, match="4 because prompt and completion are over the 400 tokens"):
+        build([SALES, story], context_tokens=400, max_prompt_tokens=300)
+
+
+def test_completions_that_serving_would_cut_off_are_counted() -> None:
+    count = len(build([SALES, RATIO]).examples)
+    assert build([SALES, RATIO]).cut_off == 0
+    said = count_words([{"role": "assistant", "content": build([SALES]).examples[0].completion}])
+    assert build([SALES], max_new_tokens=said + 1).cut_off == 0  # with the end of its turn
+    assert build([SALES], max_new_tokens=said).cut_off == len(build([SALES]).examples)
+    assert build([SALES, RATIO], max_new_tokens=said + 1).cut_off == count - len(build([SALES]).examples)
+
+
+def test_no_kind_of_question_has_more_than_its_share_of_the_rows_that_train() -> None:
+    others = [Question(f"s{n}", f"{SALES.text} ({n})", SALES.answer, SALES.evidence, "lookup", SALES.justification)
+              for n in range(5)]
+    built = build([*others, RATIO, NOTHING], max_kind_share=0.5)
+    kinds = [example.provenance["kind"] for example in built.examples]
+    assert kinds.count("lookup") == len(kinds) / 2
+    assert built.skipped["kind lookup over dataset.max_kind_share 0.5"] == len(
+        build([*others, RATIO, NOTHING]).examples) - len(kinds)
+    assert built == build([*others, RATIO, NOTHING], max_kind_share=0.5)
+    served = build([*others, RATIO, NOTHING], max_kind_share=0.5, is_served=True)
+    assert served.examples == build([*others, RATIO, NOTHING], is_served=True).examples

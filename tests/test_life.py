@@ -8,7 +8,7 @@ import pytest
 from document_files import write_folder
 from test_index import content, recipe
 
-from ragtune.documents import read
+from ragtune.documents.pool import Worker
 from ragtune.errors import DocumentError, IndexFolderError
 from ragtune.models.fake import HashEmbedder
 from ragtune.retrieval import build
@@ -28,9 +28,8 @@ def docs(tmp_path: Path) -> Path:
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What is read and embedded from now on."""
     seen: dict[str, list[str]] = {"read": [], "embedded": []}
-    read_all, embed = read._read_all, HashEmbedder.embed_passages
-    monkeypatch.setattr(read, "_read_all",
-                        lambda paths, *rest: seen["read"].extend(p.name for p in paths) or read_all(paths, *rest))
+    read, embed = Worker.read, HashEmbedder.embed_passages
+    monkeypatch.setattr(Worker, "read", lambda self, path: seen["read"].append(path.name) or read(self, path))
     monkeypatch.setattr(HashEmbedder, "embed_passages",
                         lambda self, texts, progress=None: seen["embedded"].extend(texts) or embed(self, texts))
     return seen

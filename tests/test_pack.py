@@ -20,6 +20,7 @@ from ragtune.answering.prompt import prompt_hash, title_of
 from ragtune.cli.main import ragtune
 from ragtune.datasets.wording import ask_amount, call_line
 from ragtune.documents.chunk import chunk_document
+from ragtune.documents.context import context_line
 from ragtune.documents.draft import draft_pack, find_file_patterns, find_headings
 from ragtune.documents.glossary import find_function_words, learn_glossary
 from ragtune.documents.metadata import read_metadata
@@ -33,7 +34,7 @@ from ragtune.recipe.schema import Retrieval
 from ragtune.records import Chunk, Document, Page
 from ragtune.retrieval import audit
 from ragtune.retrieval.asked import read_asked
-from ragtune.retrieval.build import build_index, context_line
+from ragtune.retrieval.build import build_index
 from ragtune.retrieval.index import open_index
 from ragtune.retrieval.lexical import tokenise
 from ragtune.retrieval.life import add_files

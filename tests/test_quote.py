@@ -5,7 +5,15 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtune.answering.quote import Misquote, find_unprinted_rows, mend_rows, verify_citations
+from ragtune.answering.quote import (
+    Misquote,
+    Requoted,
+    find_unprinted_quotes,
+    find_unprinted_rows,
+    mend_rows,
+    verify_citations,
+    verify_quotes,
+)
 from ragtune.records import Passage
 
 ROWS = "Net sales 2021: 4,210\nNet sales 2020: 3,900\nNet loss 2021: (310)\nOther 2021: —"
@@ -64,3 +72,31 @@ def test_a_misquote_of_any_size_is_mended(printed: int, said: int) -> None:
     text, misquotes = mend_rows(f"Cash 2021: {said:,} [1]\nAnswer: ${said:,} million", passages(f"Cash 2021: {printed:,}"))
     assert bool(misquotes) == (said != printed)
     assert text == f"Cash 2021: {printed:,} [1]\nAnswer: ${printed:,} million"
+
+
+def test_quotes_are_set_as_printed_and_cited_where_they_stand() -> None:
+    shown = passages("Sales rose – in all\nthree “big” markets.", "Prices fell by 4,210.5 points.")
+    said = '"sales rose - in all three "big" markets." [2]\n"Prices fell by" [2]\nAnswer: all three [1]'
+    text, requoted = verify_quotes(said, shown)
+    assert text == '"Sales rose – in all\nthree “big” markets." [1]\n"Prices fell by" [2]\nAnswer: all three [1]'
+    printed = "Sales rose – in all\nthree “big” markets."
+    assert requoted == (Requoted('sales rose - in all three "big" markets.', 2, printed, 1),)
+    assert verify_quotes(text, shown) == (text, ())
+    assert find_unprinted_quotes(text, shown) == []
+
+
+def test_quotes_that_stand_nowhere_or_cut_a_word_or_number_are_told() -> None:
+    shown = passages("Prices fell by 14,210.5 points in 2021.")
+    for bad in ("Prices rose", "4,210.5 points", "by 14,210", "rices fell", "points in 2"):
+        assert find_unprinted_quotes(f'"{bad}" [1]\nAnswer: x', shown) == [bad]
+        assert verify_quotes(f'"{bad}" [1]\nAnswer: x', shown) == (f'"{bad}" [1]\nAnswer: x', ())
+    assert find_unprinted_quotes('"Prices rose", it says [1]\nAnswer: x', shown) == []  # no quote on a line of its own
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_text_with_quotes_is_read_and_stays_mended(text: str, passage: str) -> None:
+    shown = passages(passage, ROWS)
+    said = f'"{text}" [1]\nAnswer: x'
+    mended, _ = verify_quotes(said, shown)
+    assert mended.endswith("Answer: x")
+    assert find_unprinted_quotes(mended, shown) == find_unprinted_quotes(said, shown)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from document_files import STATEMENT, write_folder, write_pdf, write_scan
 
-from ragtune.documents import read
-from ragtune.documents.read import Worker, describe_pages, name_documents, read_documents
+from ragtune.documents import pool
+from ragtune.documents.pool import Worker
+from ragtune.documents.read import describe_pages, name_documents, open_documents, read_documents
 from ragtune.errors import DocumentError
 from ragtune.recipe.schema import Documents
 
@@ -28,7 +30,7 @@ def test_a_folder(tmp_path: Path) -> None:
     assert acme.pages[2].text == "\n".join(STATEMENT)
     assert acme.id == reading.files[0].sha256[:16]
     assert acme.metadata == {"company": "Acme", "fiscal_year": 2021, "form": "10-K"}
-    assert (reading.unreadable, reading.unchanged) == ((), ())
+    assert (reading.unreadable, reading.unchanged) == ([], ())
     assert reports[-1] == ("reading", 3, 3)
 
 
@@ -102,16 +104,16 @@ def test_describe_pages() -> None:
 
 def test_a_worker_that_dies_loses_one_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("text")
-    worker, program = Worker(60, 1024), read.PROGRAM
-    monkeypatch.setattr(read, "PROGRAM", "import sys, os; sys.stdin.readline(); os.abort()")
+    worker, program = Worker(60, 1024), pool.PROGRAM
+    monkeypatch.setattr(pool, "PROGRAM", "import sys, os; sys.stdin.readline(); os.abort()")
     assert "process died on it (exit -6)" in worker.read(tmp_path / "a.txt")["error"]
-    monkeypatch.setattr(read, "PROGRAM", program)
+    monkeypatch.setattr(pool, "PROGRAM", program)
     assert worker.read(tmp_path / "a.txt") == {"pages": ["text"], "without_text": []}
     worker.stop()
 
 
 def test_a_worker_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(pool, "PROGRAM", "import time; time.sleep(60)")
     worker = Worker(0.2, 1024)
     assert "longer than documents.timeout_s = 0.2" in worker.read(tmp_path / "a.txt")["error"]
     assert worker.process is None
@@ -130,7 +132,40 @@ def test_a_file_over_the_memory_limit_is_listed(tmp_path: Path) -> None:
 def test_workers_do_not_load_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pdf(tmp_path / "a.pdf", [["text"]])
     check = "; import json; json.dumps = lambda value, old=json.dumps: old({'error': str('torch' in sys.modules)})"
-    monkeypatch.setattr(read, "PROGRAM", read.PROGRAM.replace("; from", f"{check}; from"))
+    monkeypatch.setattr(pool, "PROGRAM", pool.PROGRAM.replace("; from", f"{check}; from"))
     worker = Worker(60, 2048)
     assert worker.read(tmp_path / "a.pdf") == {"error": "False"}
     worker.stop()
+
+
+def test_replies_come_in_the_order_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = threading.Event()
+
+    def answer(self: Worker, path: Path) -> dict[str, object]:
+        if path.name == "0":
+            assert late.wait(20)
+        if path.name == "4":
+            late.set()
+        return {"pages": [path.name]}
+
+    monkeypatch.setattr(Worker, "read", answer)
+    reading, said = pool.Pool([tmp_path / str(number) for number in range(5)], 2, 60, 1024), []
+    replies = list(reading.replies(lambda *step: said.append(step)))
+    assert [reply["pages"] for reply in replies] == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert said == [(done, 5) for done in range(1, 6)]
+    assert reading.seconds > 0
+
+
+def test_what_goes_wrong_beside_is_raised_where_the_replies_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "read", lambda self, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(pool.Pool([tmp_path / "a.txt"], 0, 60, 1024).replies())
+
+
+def test_leaving_ends_the_processes(tmp_path: Path) -> None:
+    with open_documents(section(write_folder(tmp_path))) as reading:
+        next(iter(reading))
+    assert [worker.process for worker in reading._pool.workers] == [None, None]
+    assert next(iter(reading))[0].path == "ACME_2021_10K.pdf"

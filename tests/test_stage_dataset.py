@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_model import make_tiny_model
 
 from ragtune.answering.prompt import REFUSAL, prompt_hash
 from ragtune.datasets.folder import open_dataset
 from ragtune.datasets.questions import read_questions, save_questions
-from ragtune.errors import IndexFolderError, QuestionError, RunError
+from ragtune.errors import IndexFolderError, ModelError, QuestionError, RunError
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Evidence, Question
 from ragtune.retrieval.search import open_searcher
@@ -45,6 +48,10 @@ def make_recipe(home: Path, **dataset: Any) -> Recipe:
         "generator": {"model": "echo", "max_prompt_tokens": 2000},
         "dataset": {"questions": str(home / "questions.jsonl"), "split_by": "company", **dataset},
     })
+
+
+def run_to(home: Path, out: Path, **dataset: Any) -> DatasetSummary:
+    return run_dataset(make_recipe(home, **dataset), out)
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +266,77 @@ def test_errors_leave_the_old_folder(home: Path, tmp_path: Path) -> None:
         run_dataset(make_recipe(home), tmp_path / "d", index=tmp_path / "nowhere")
     assert (tmp_path / "d" / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_questions_asked_twice_are_left_out_kept_or_refused(home: Path, tmp_path: Path) -> None:
+    rows = read_questions(home / "questions.jsonl")
+    train = open_dataset(Path(run_to(home, tmp_path / "plain").folder)).questions("train")
+    first = next(q for q in train if q.kind == "lookup" and len(q.text.split()) > 8)
+    twins = [dataclasses.replace(first, id=f"twin{n}", text=first.text.replace("What were", "what WAS").upper())
+             for n in range(3)]
+    save_questions(tmp_path / "q.jsonl", [*rows, *twins])
+    asked = str(tmp_path / "q.jsonl")
+    summary = run_to(home, tmp_path / "drop", questions=asked)
+    assert summary.repeated == {"like another training question": 3}
+    assert summary.train_questions == len(train)
+    assert "like another training question: 3 left out" in (tmp_path / "drop" / "README.md").read_text()
+    assert (tmp_path / "drop" / "train.jsonl").read_bytes() == (tmp_path / "plain" / "train.jsonl").read_bytes()
+    assert run_to(home, tmp_path / "keep", questions=asked, near_duplicates="keep").train_questions == len(train) + 3
+    with pytest.raises(QuestionError, match=rf"3 training question.* 'twin0' is like '{first.id}'"):
+        run_to(home, tmp_path / "fail", questions=asked, near_duplicates="fail")
+
+
+def test_training_questions_of_a_file_that_are_asked_again_fail_and_our_own_are_left_out(home: Path, tmp_path: Path) -> None:
+    train = open_dataset(Path(run_to(home, tmp_path / "plain").folder)).questions("train")
+    save_questions(tmp_path / "e.jsonl", [dataclasses.replace(train[0], id="again")])
+    recipe = make_recipe(home)
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(
+        update={"questions": str(tmp_path / "e.jsonl")})})
+    with pytest.raises(QuestionError, match=rf"again in evaluation.questions, e.jsonl.* '{train[0].id}' is like 'again'"):
+        run_dataset(recipe, tmp_path / "d")
+    own = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update={"questions": None, "ask_count": 60})})
+    plain = run_dataset(own.model_copy(update={"evaluation": make_recipe(home).evaluation}), tmp_path / "own")
+    asked = open_dataset(tmp_path / "own").questions("train")
+    save_questions(tmp_path / "e.jsonl", [dataclasses.replace(asked[0], id="again")])
+    summary = run_dataset(own, tmp_path / "left")
+    assert summary.repeated["asked again in evaluation.questions, e.jsonl"] >= 1
+    assert summary.train_questions < plain.train_questions
+    assert asked[0].text not in {question.text for question in open_dataset(tmp_path / "left").questions("train")}
+
+
+def test_quotes_and_shares_stand_in_the_summary_and_the_card_the_same_to_the_byte(home: Path, tmp_path: Path) -> None:
+    rows = [dataclasses.replace(q, justification="") if n % 2 else q
+            for n, q in enumerate(read_questions(home / "questions.jsonl"))]
+    save_questions(tmp_path / "q.jsonl", rows)
+    fields = {"questions": str(tmp_path / "q.jsonl"), "quotes": True, "max_kind_share": 0.3, "rows_per_question": 2}
+    summary = run_to(home, tmp_path / "a", **fields)
+    opened = open_dataset(tmp_path / "a")
+    kinds = Counter(example.provenance["kind"] for example in opened.train)
+    assert max(kinds.values()) <= 0.3 * len(opened.train)
+    assert sum(count for reason, count in summary.skipped["train"].items() if "max_kind_share" in reason) > 10
+    quoted = Counter(outcome for example in opened.train for outcome in example.provenance.get("quotes", ()))
+    assert summary.train["quotes"] == dict(sorted(quoted.items()))
+    assert quoted["rows restated"] > 20
+    card = (tmp_path / "a" / "README.md").read_text()
+    for words in ("| quotes | ", f"rows restated: {quoted['rows restated']}", "is of one kind", "in quotation marks",
+                  "over dataset.max_kind_share"):
+        assert words in card
+    run_to(home, tmp_path / "b", **fields)
+    for name in ("train.jsonl", "test.jsonl", "questions_train.jsonl", "README.md"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_completions_that_serving_cuts_off_and_models_that_read_too_little_are_told(home: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(home)
+    short = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"max_new_tokens": 12})})
+    summary = run_dataset(short, tmp_path / "d")
+    assert summary.cut_off["train"] > 10
+    assert f"which serving cuts off | {summary.cut_off['train']} |" in (tmp_path / "d" / "README.md").read_text()
+    assert run_dataset(recipe, tmp_path / "d").cut_off == {"train": 0, "test": 0}
+    small = str(make_tiny_model(tmp_path / "small", positions=500))
+    with pytest.raises(ModelError, match=r"max_prompt_tokens 2000 .*'small' can read: 500 tokens. Lower .* at most 404"):
+        run_dataset(recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"model": small})}),
+                    tmp_path / "e")
 
 
 @pytest.mark.real

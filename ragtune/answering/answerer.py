@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ragtune.answering.calculate import recompute
 from ragtune.answering.guard import NumberGuard, find_amounts
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
-from ragtune.answering.quote import mend_rows, verify_citations
+from ragtune.answering.quote import QUOTE, mend_rows, verify_citations, verify_quotes
 from ragtune.answering.verdict import set_verdict_right
 from ragtune.documents.pack import use_pack
 from ragtune.errors import QuestionError
@@ -98,6 +98,7 @@ class Answerer:
         computed, calculations = recompute(quoted)
         corrected = sum(not calculation.is_right for calculation in calculations)
         computed, moved = verify_citations(computed, passages)
+        computed, requoted = verify_quotes(computed, passages)
         text, reasoning, numbers, is_refusal = parse_completion(computed)
         verdict = None if is_refusal else set_verdict_right(question, text, reasoning)
         text = verdict.found if verdict else text
@@ -106,15 +107,17 @@ class Answerer:
         problems += [f"the verdict was set right from its figures; it said '{verdict.said}'"] if verdict else []
         problems += [f"the citation [{old}] was mended: its line stands in [{new}]" for old, new in moved]
         shown = {passage.number: passage for passage in passages}
+        problems += [f"the quote of [{q.cited}] was set right: as [{q.number}] prints it" for q in requoted]
         problems += [f"the cited passage [{number}] does not exist" for number in numbers if number not in shown]
         cited = [shown[number] for number in numbers if number in shown]
-        inferred = {new for _, new in moved}
+        inferred = {new for _, new in moved} | {q.number for q in requoted if q.number != q.cited}
         if not cited and passages and not is_refusal:
             cited = _holders(text, passages)
             inferred = {passage.number for passage in cited}
             problems.append("the answer cites no passage" if not cited else "the citation was inferred from the numbers")
         said = f"{reasoning}\n{text}"
-        citations = () if is_refusal else tuple(_cite(p, said, p.number in inferred) for p in cited)
+        quotes = {int(match["number"]): match["text"] for match in QUOTE.finditer(reasoning)}
+        citations = () if is_refusal else tuple(_cite(p, said, p.number in inferred, quotes.get(p.number)) for p in cited)
         answer = Answer(question, text, citations, passages, is_refusal, reasoning, completion, tuple(problems))
         return self._guarded(answer)
 
@@ -144,10 +147,11 @@ def _holders(text: str, passages: Sequence[Passage]) -> list[Passage]:
     return [passages[counts.index(best)]] if best else []
 
 
-def _cite(passage: Passage, said: str, is_inferred: bool) -> Citation:
-    """Return the citation with the passage's line that shares most with what was said as its quote."""
+def _cite(passage: Passage, said: str, is_inferred: bool, quoted: str | None = None) -> Citation:
+    """Return the citation, its quote what was quoted, else the passage's line that shares most with what was said."""
     words = set(said.lower().split())
-    quote = max(passage.text.split("\n"), key=lambda line: len(words & set(line.lower().split())))
+    nearest = max(passage.text.split("\n"), key=lambda line: len(words & set(line.lower().split())))
+    quote = quoted if quoted and quoted in passage.text else nearest
     return Citation(
         passage.number, passage.document, passage.page, passage.chunk_id, passage.start, passage.end, quote, is_inferred
     )

@@ -1,4 +1,4 @@
-"""The number guard: numbers stand in a cited passage or follow from a calculation; cited rows are printed."""
+"""The number guard: numbers stand in a cited passage or follow from a calculation; cited rows and quotes are printed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ragtune.answering.calculate import find_calculations, parse_amount
-from ragtune.answering.quote import find_unprinted_rows
+from ragtune.answering.quote import QUOTE, find_unprinted_quotes, find_unprinted_rows
 from ragtune.records import Answer
 
 _AMOUNT = re.compile(r"(?<![\w.,])\(?[-−]?\$?\s?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?![\w]*[A-Za-z])")
@@ -43,7 +43,7 @@ class NumberGuard:
     name = "numbers"
 
     def check(self, answer: Answer) -> tuple[str, ...]:
-        """Return one problem for each number without a source and each cited row that no passage prints.
+        """Return one problem for each number without a source and each cited row or quote that no passage prints.
 
         Refusals and answers without passages pass.
         """
@@ -52,9 +52,12 @@ class NumberGuard:
         cited = {citation.passage for citation in answer.citations}
         shown = [p for p in answer.passages if p.number in cited or not cited]
         texts = [f"{passage.title}\n{passage.text}" for passage in shown]
-        missing = unsupported_numbers(answer.text, answer.reasoning, answer.question, texts)
-        rows = find_unprinted_rows(answer.reasoning, answer.passages)
+        reasoning = QUOTE.sub("", answer.reasoning)  # what it says itself
+        missing = unsupported_numbers(answer.text, reasoning, answer.question, texts)
+        rows = find_unprinted_rows(reasoning, answer.passages)
+        quotes = find_unprinted_quotes(answer.reasoning, answer.passages)
         return (
             *(f"the number {number} stands in no cited passage and follows from no calculation" for number in missing),
             *(f"the cited row '{row}' stands in no passage" for row in rows),
+            *(f"the quote '{quote[:80]}' stands in no passage" for quote in quotes),
         )

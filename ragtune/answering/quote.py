@@ -1,4 +1,5 @@
-"""What an answer quotes, set right from the page: misread amounts of the rows it names, and citations of wrong passages."""
+"""What an answer quotes, set right from the page: misread amounts of the rows it names, words, and citations of wrong
+passages."""
 
 from __future__ import annotations
 
@@ -104,3 +105,95 @@ def verify_citations(text: str, passages: Sequence[Passage]) -> tuple[str, list[
         return f"{match['line']}[{holder}]"
 
     return _CITED_LINE.sub(mend, text), moved
+
+
+QUOTE = re.compile(r'^"(?P<text>(?:(?!"\s*\[\d|\n\n).){1,2000})" \[(?P<number>\d{1,3})\][ \t]*$', re.MULTILINE | re.DOTALL)
+"""Words of a passage as an answer quotes them: in quotation marks, on lines of their own, the citation behind them."""
+_SAME = str.maketrans("’‘‛`´“”„–—−‑‒", "'''''\"\"\"-----")
+_WORD, _NUMBER = re.compile(r"[^\W_]{2}"), re.compile(r"\d[.,]\d")
+
+
+@dataclass(frozen=True)
+class Requoted:
+    """A quote that was set right: what was said and cited, what the passage says and its number."""
+
+    said: str
+    cited: int
+    text: str
+    number: int
+
+
+def fold_letters(text: str) -> tuple[str, list[int]]:
+    """Return the text without white space, in one case, with one kind of dash and quotation mark; and the place of each
+    character in the text."""
+    places = [place for place, letter in enumerate(text) if not letter.isspace()]
+    return "".join(_fold(text[place]) for place in places), places
+
+
+def _fold(letter: str) -> str:
+    folded = letter.translate(_SAME).casefold()
+    return folded if len(folded) == 1 else letter
+
+
+def find_span(text: str, folded: str, is_whole: bool = True) -> tuple[int, int] | None:
+    """Return where a text holds what ``fold_letters`` made of a quote; None where it does not.
+
+    With ``is_whole`` not from or to the middle of a word or number.
+    """
+    letters, places = fold_letters(text)
+    start = letters.find(folded) if folded else -1
+    while start >= 0:
+        first, last = places[start], places[start + len(folded) - 1] + 1
+        if not is_whole or not (_is_within(text, first) or _is_within(text, last)):
+            return first, last
+        start = letters.find(folded, start + 1)
+    return None
+
+
+def _is_within(text: str, place: int) -> bool:
+    """Tell whether a place lies in the middle of a word or number: between letters, or beside a mark between digits."""
+    if not 0 < place < len(text):
+        return False
+    return bool(_WORD.match(text, place - 1) or _NUMBER.match(text, place - 1) or (
+        place > 1 and _NUMBER.match(text, place - 2)))
+
+
+def place_quote(text: str, number: int, passages: Sequence[Passage]) -> tuple[str, int] | None:
+    """Return a quote as a passage prints it and the number of that passage: the one cited, else the first that holds it.
+
+    White space, case and kinds of dashes and quotation marks do not count. None where no passage holds it.
+    """
+    folded = fold_letters(text)[0]
+    for passage in sorted(passages, key=lambda passage: passage.number != number):
+        if span := find_span(passage.text, folded):
+            return passage.text[span[0] : span[1]], passage.number
+    return None
+
+
+def verify_quotes(text: str, passages: Sequence[Passage]) -> tuple[str, tuple[Requoted, ...]]:
+    """Return the text with its quotes as the passages print them and cited to those that hold them, and what was set right.
+
+    Quotes that stand nowhere are left to ``find_unprinted_quotes``.
+    """
+    found: list[Requoted] = []
+
+    def mend(match: re.Match[str]) -> str:
+        said, cited = match["text"], int(match["number"])
+        placed = place_quote(said, cited, passages)
+        if placed is None or placed == (said, cited):
+            return match[0]
+        found.append(Requoted(said, cited, *placed))
+        return render_quote(*placed)
+
+    return QUOTE.sub(mend, text), tuple(found)
+
+
+def find_unprinted_quotes(text: str, passages: Sequence[Passage]) -> list[str]:
+    """Return the quotes that no passage holds."""
+    return [match["text"] for match in QUOTE.finditer(text)
+            if place_quote(match["text"], int(match["number"]), passages) is None]
+
+
+def render_quote(text: str, number: int) -> str:
+    """Return a quote as an answer holds it, with the passage it is cited to."""
+    return f'"{text}" [{number}]'

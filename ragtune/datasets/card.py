@@ -17,6 +17,7 @@ from ragtune.records import Document, Example, Question
 
 _MOST = 30  # values of a column that are listed
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
+_NEAR = {"drop": "there are none", "fail": "there are none", "keep": "they were not looked for"}
 Columns = Mapping[str, Mapping[str, Sequence[str]]]
 """Question id -> column of the documents' metadata -> the values that its documents have."""
 
@@ -26,7 +27,8 @@ class CardFacts:
     """What the card tells beyond the rows themselves.
 
     ``documents`` are those the questions of each side are about, ``columns`` what their metadata say of each question,
-    ``lengths`` the tokens of each side's rows.
+    ``lengths`` the tokens of each side's rows, ``repeated`` how many training questions were left
+    out, by reason, ``cut_off`` how many rows of each side end later than the generator does.
     """
 
     recipe: Recipe
@@ -38,6 +40,8 @@ class CardFacts:
     missing: Mapping[str, int] = field(default_factory=dict)
     columns: Columns = field(default_factory=dict)
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    cut_off: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_columns(questions: Sequence[Question], documents: Mapping[str, Document]) -> dict[str, dict[str, list[str]]]:
@@ -68,6 +72,7 @@ def count_rows(examples: Sequence[Example]) -> dict[str, Any]:
         "refusals": sum(e.completion == REFUSAL for e in examples),
         "gold_positions": dict(sorted(Counter(p["passages"].index(p["gold"][0]) + 1 for p in gold).items())),
         "gold_injected": sum(bool(p["gold_injected"]) for p in gold),
+        "quotes": dict(sorted(Counter(outcome for e in examples for outcome in e.provenance.get("quotes", ())).items())),
         "passages": dict(sorted(Counter(len(e.provenance["passages"]) for e in examples).items())),
         "completion_characters_most": max((len(e.completion) for e in examples), default=0),
     }
@@ -82,7 +87,7 @@ def render_card(train: Sequence[Example], test: Sequence[Example], facts: CardFa
         *([facts.recipe.description, ""] if facts.recipe.description else []),
         "Each row holds `prompt` (chat messages: numbered passages, then the question), `completion` (the answer with its "
         "citations, or the refusal) and `provenance` (question, evidence, passages in order and which of them are gold).",
-        "", *_render_counts(sides, facts), "", *_render_method(facts.recipe), "",
+        "", *_render_counts(sides, facts), "", *_render_method(facts.recipe, facts.repeated), "",
         *_render_columns(examples, facts.columns), *_render_lengths(facts), *_render_provenance(facts),
         "## Documents", "", *(f"- {side}: {', '.join(names) or 'none'}" for side, names in facts.documents.items()),
     ]
@@ -153,7 +158,7 @@ def _render_counts(sides: Mapping[str, Mapping[str, Any]], facts: CardFacts) -> 
     kinds = sorted({kind for side in sides.values() for kind in side["kinds"]})
     figures: dict[str, list[Any]] = {"rows": [side["rows"] for side in sides.values()]}
     figures |= {f"kind {kind or 'not named'}": [side["kinds"].get(kind, 0) for side in sides.values()] for kind in kinds}
-    modes = [side["modes"] for side in sides.values()]
+    modes, quotes = ([side[key] for side in sides.values()] for key in ("modes", "quotes"))
     figures |= {
         "P (gold shown, of answerable questions with passages)": [_share(mode.get("gold", 0), mode.get("distractors", 0))
                                                                   for mode in modes],
@@ -162,6 +167,9 @@ def _render_counts(sides: Mapping[str, Mapping[str, Any]], facts: CardFacts) -> 
         "first gold passage at position": [_counts(side["gold_positions"]) for side in sides.values()],
         "passages in a prompt": [_counts(side["passages"]) for side in sides.values()],
         "modes": [_counts(mode) for mode in modes],
+        **({"quotes": list(map(_counts, quotes))} if any(quotes) else {}),
+        **({"completions over `generator.max_new_tokens`, which serving cuts off": list(facts.cut_off.values())}
+           if any(facts.cut_off.values()) else {}),
         "left out": [_counts(facts.dropped.get(name, {})) for name in sides],
         "passed over": [_counts(facts.skipped.get(name, {})) for name in sides],
     }
@@ -169,7 +177,7 @@ def _render_counts(sides: Mapping[str, Mapping[str, Any]], facts: CardFacts) -> 
     return [f"| {' | '.join(row)} |" for row in (["", *sides], ["---"] * (len(sides) + 1), *rows)]
 
 
-def _render_method(recipe: Recipe) -> list[str]:
+def _render_method(recipe: Recipe, repeated: Mapping[str, int]) -> list[str]:
     """Return how rows are drawn, in words."""
     section = recipe.dataset
     named = f", with the documents that meet `{section.test_where}` on the test side" if section.test_where else ""
@@ -182,7 +190,14 @@ def _render_method(recipe: Recipe) -> list[str]:
         f"{section.distractors} distractors {_tell_source(recipe)} that do not hold the answer; otherwise only distractors "
         f"are shown and the completion is the refusal. A share {section.closed_book_share:g} of rows shows no passage and "
         "is refused."
-        + (f" At most a share {section.refusal_share:g} of the rows are refusals." if section.refusal_share < 1 else ""),
+        + (f" At most a share {section.refusal_share:g} of the rows are refusals." if section.refusal_share < 1 else "")
+        + (f" At most a share {section.max_kind_share:g} of the rows is of one kind." if section.max_kind_share < 1 else ""),
+        f"- Training questions that are like another (`dataset.near_duplicates`: {section.near_duplicates}): "
+        f"{f'{_counts(repeated)} left out' if repeated else _NEAR[section.near_duplicates]}.",
+        *(["- Before an answer that restates no row stand the sentences of its evidence that hold it, in quotation marks "
+           "with their passage. Each was looked for in the passages shown: 'repaired' ones differed in white space, case, "
+           "dashes or quotation marks, 'cited to another passage' ones stand in another than named; a row with one that "
+           "stands in none is left out."] if section.quotes else []),
         "- 'Gold injected' means that the search would not have shown the gold passage among the first "
         f"{recipe.retrieval.k}; it was put in.",
         "- Test rows show what serving would show, by rank; where the evidence is not among it, the refusal is right.",

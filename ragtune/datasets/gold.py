@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragtune.answering.prompt import render_chunk
+from ragtune.answering.quote import find_span, fold_letters
 from ragtune.datasets.questions import is_restated
 from ragtune.documents.pack import current_pack
 from ragtune.documents.statements import parse_row
@@ -37,7 +38,7 @@ class Need:
         row = parse_row(self.evidence.text)
         if row is not None:  # rendered with the year beside each amount
             return any(line.startswith(f"{row.label} ") for line in passage.text.split("\n"))
-        return bool(self.evidence.text.strip()) and squeeze(self.evidence.text) in squeeze(passage.text)
+        return bool(find_span(passage.text, fold_letters(self.evidence.text)[0]))
 
 
 def squeeze(text: str) -> str:
@@ -83,6 +84,8 @@ def holds_evidence(chunk: Chunk, evidence: Evidence) -> bool:
         return True
     row = parse_row(wanted)
     if row is not None and any(parse_row(line) == row for line in chunk.text.split("\n")):
+        return True
+    if find_span(chunk.text, fold_letters(wanted)[0]):  # with marks of another form
         return True
     if len(wanted) <= _LONG:
         return False

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ragtune.answering.quote import find_span, fold_letters
 from ragtune.datasets.near import split_words
 from ragtune.datasets.questions import is_restated
 from ragtune.documents.statements import parse_row, restate_rows
 
-_ALIKE = str.maketrans("’‘‛`´“”„–—−‑", "'''''\"\"\"----")
 _NUMBER = re.compile(
     r"(?<![\w.,])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?:\s*(?P<scale>thousand|million|billion|trillion|mn|bn|[kmb])(?:s\b|\b))?(?![\d]|[A-Za-z]{3})", re.IGNORECASE)
@@ -73,25 +73,18 @@ def find_quote(page: str, quote: str) -> str:
     wanted = _bare(quote)
     if sum(letter.isalnum() for letter in wanted) < _LEAST_LETTERS:
         return ""
-    places = [place for place, letter in enumerate(page) if not letter.isspace()]
-    letters = "".join(_fold(page[place]) for place in places)
-    start = letters.find(wanted)
-    if start < 0:
+    span = find_span(page, wanted, is_whole=False)
+    if span is None:
         return ""
-    first, last = places[start], places[start + len(wanted) - 1] + 1
+    first, last = span
     line_start, line_end = page.rfind("\n", 0, first) + 1, page.find("\n", last)
     line = page[line_start : line_end if line_end >= 0 else len(page)]
     return line.strip() if "\n" not in line and parse_row(line) else page[first:last]
 
 
-def _fold(letter: str) -> str:
-    folded = letter.translate(_ALIKE).casefold()
-    return folded if len(folded) == 1 else letter
-
-
 def _bare(text: str) -> str:
     text = text.strip().strip("\"'“”").removesuffix("...").removeprefix("...").strip("…")
-    return "".join(_fold(letter) for letter in text if not letter.isspace())
+    return fold_letters(text)[0]
 
 
 def telling_words(text: str) -> set[str]:

@@ -7,14 +7,18 @@ answer, and a row without its gold passage learns the refusal instead of a quota
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, render_completion
-from ragtune.datasets.distract import SPARE, DrawChunk, gather_distractors
+from ragtune.datasets.balance import balance_rows
+from ragtune.datasets.distract import SPARE, Distractors, DrawChunk, gather_distractors
 from ragtune.datasets.gold import Need, find_needs, find_same_rows, holds_answer, justified_lines
+from ragtune.datasets.quotes import NOWHERE, TOO_LONG, add_quotes, check_quotes, narrow_needs
 from ragtune.errors import RunError
 from ragtune.recipe.schema import Dataset, Generator, Retrieval
 from ragtune.records import Chunk, Example, Hit, Message, Passage, Question
@@ -30,12 +34,14 @@ class BuildResult:
     """Rows in the order of their questions. ``dropped`` and ``skipped`` count rows left out, by reason.
 
     A dropped row is a loss. A skipped row merely says nothing new: it was drawn before, or its answer stands in a passage
-    that is not its evidence.
+    that is not its evidence. ``cut_off`` counts rows whose completion is longer than ``generator.max_new_tokens``: the model
+    reads them, but will not say as much.
     """
 
     examples: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
+    cut_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,31 @@ class Row:
     mode: str
     number: int = 0
     ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How rows are rendered; ``names_rows`` as in ``render_prompt``."""
+
+    count_tokens: CountTokens
+    retrieval: Retrieval
+    generator: Generator
+    names_rows: bool
+    quotes: bool
+    context_tokens: int
+
+    def is_cut_off(self, completion: str) -> bool:
+        """Tell whether a completion and the end of its turn are more than the generator says: serving cuts it off."""
+        said, least = (self.count_tokens([Message(role="user", content="?"), Message(role="assistant", content=text)])
+                       for text in (completion, "."))
+        return said - least + 2 > self.generator.max_new_tokens
+
+    def is_read(self, prompt: Sequence[Message], completion: str) -> bool:
+        """Tell whether the model reads the whole row, so that tuning need not cut or drop it."""
+        most = self.generator.max_prompt_tokens + self.generator.max_new_tokens
+        if most <= self.context_tokens and not self.is_cut_off(completion):
+            return True  # the prompt was fitted
+        return self.count_tokens([*prompt, Message(role="assistant", content=completion)]) <= self.context_tokens
 
 
 def build_examples(
@@ -63,17 +94,19 @@ def build_examples(
     groups: Mapping[str, Sequence[str]] | None = None,
     names_rows: bool = True,
     any_chunk: DrawChunk | None = None,
+    context_tokens: int = sys.maxsize,
 ) -> BuildResult:
     """Return the tuning rows of the questions; with ``is_served`` one row each as serving would show it, for testing.
 
     ``excluded`` are documents no row shows a passage of: training rows show none of a test document. ``groups``
     (question id -> groups) goes into the provenance. ``names_rows`` is as in ``render_prompt``, ``any_chunk`` draws random
-    distractors. Deterministic under ``dataset.seed``. Raises RunError where more than ``dataset.max_dropped_share`` of the
-    rows had to be left out, naming the counts.
+    distractors, ``context_tokens`` is what the model reads. Deterministic under ``dataset.seed``. Raises RunError where more
+    than ``dataset.max_dropped_share`` of the rows had to be left out, naming the counts.
     """
     examples: dict[tuple[str, str], Example] = {}
     dropped: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    rules = Rules(count_tokens, retrieval, generator, names_rows, dataset.quotes, context_tokens)
     depth = max(retrieval.k, dataset.distractors + 1) + (0 if is_served else SPARE)
     depth *= _DEEPER if excluded else 1
     for start in range(0, len(questions), _BATCH):
@@ -86,10 +119,11 @@ def build_examples(
                 dropped[reason] += 1 if is_served else dataset.rows_per_question
                 continue
             needs = find_same_rows(question, needs, [hit.chunk for hit in hits])
-            rows = (_serve(question, hits, needs, retrieval),) if is_served else _draw(
-                question, hits, needs, dataset, any_chunk)
+            gold = narrow_needs(question, needs) if dataset.quotes else needs
+            rows = (_serve(question, hits, gold, retrieval),) if is_served else _draw(
+                question, hits, gather_distractors(question, hits, needs, dataset, any_chunk), gold, dataset)
             for row in rows:
-                example = _render(row, count_tokens, retrieval, generator, (groups or {}).get(question.id, ()), names_rows)
+                example = _render(row, rules, (groups or {}).get(question.id, ()))
                 if isinstance(example, Example):
                     key = (example.prompt[-1]["content"], example.completion)
                     skipped["the same row was drawn before"] += key in examples
@@ -99,20 +133,12 @@ def build_examples(
         if progress:
             progress(start + len(batch), len(questions))
     _check_dropped(dropped, len(examples), dataset, generator)
-    kept = list(examples.values()) if is_served else _cap_refusals(list(examples.values()), dataset)
-    skipped[f"refusals over dataset.refusal_share {dataset.refusal_share:g}"] += len(examples) - len(kept)
-    return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())))
-
-
-def _cap_refusals(examples: Sequence[Example], dataset: Dataset) -> list[Example]:
-    """Return the rows without the refusals that are more than the recipe's share of what is left, drawn by the seed."""
-    refusals = [example for example in examples if example.completion == REFUSAL]
-    share, answers = dataset.refusal_share, len(examples) - len(refusals)
-    most = len(refusals) if share == 1 else int(share * answers / (1 - share))
-    if most >= len(refusals):
-        return list(examples)
-    kept = set(map(id, random.Random(f"{dataset.seed}:refusals").sample(refusals, most)))
-    return [example for example in examples if example.completion != REFUSAL or id(example) in kept]
+    kept = list(examples.values())
+    if not is_served:
+        kept, left = balance_rows(kept, dataset)
+        skipped += left
+    cut_off = sum(map(cache(rules.is_cut_off), (example.completion for example in kept)))
+    return BuildResult(tuple(kept), dict(sorted(dropped.items())), dict(sorted((+skipped).items())), cut_off)
 
 
 def search_all(searcher: Searcher, texts: Sequence[str], k: int) -> list[list[Hit]]:
@@ -127,11 +153,10 @@ def _serve(question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], ret
 
 
 def _draw(
-    question: Question, hits: Sequence[Hit], needs: tuple[Need, ...], dataset: Dataset, any_chunk: DrawChunk | None
+    question: Question, hits: Sequence[Hit], others: Distractors, needs: tuple[Need, ...], dataset: Dataset
 ) -> list[Row]:
     """Draw the training rows of a question: passages in random order, with or without gold."""
     ranks = {hit.chunk.id: hit.rank for hit in hits}
-    others = gather_distractors(question, hits, needs, dataset, any_chunk)
     rows = []
     for number in range(dataset.rows_per_question):
         draw = random.Random(f"{dataset.seed}:{question.id}:{number}")
@@ -162,14 +187,12 @@ def _best_gold(needs: Sequence[Need], hits: Sequence[Hit]) -> list[Chunk]:
     return list({chunk.id: chunk for chunk in best}.values())
 
 
-def _render(
-    row: Row, count_tokens: CountTokens, retrieval: Retrieval, generator: Generator, groups: Sequence[str], names_rows: bool
-) -> Example | str:
+def _render(row: Row, rules: Rules, groups: Sequence[str]) -> Example | str:
     """Return the example of a row, or the reason why there is none."""
-    question = row.question
+    question, most = row.question, rules.generator.max_prompt_tokens
     passages = number_passages(row.hits)
-    prompt, shown = fit_prompt(question.text, passages, count_tokens, generator.max_prompt_tokens, names_rows)
-    if not shown and count_tokens(prompt) > generator.max_prompt_tokens:
+    prompt, shown = fit_prompt(question.text, passages, rules.count_tokens, most, rules.names_rows)
+    if not shown and rules.count_tokens(prompt) > most:
         return "the question alone is over the token budget"
     if row.mode == "distractors" and not shown and row.hits:
         return "no passage fits the token budget"
@@ -183,8 +206,29 @@ def _render(
         return "served: the answer stands in another passage than the evidence"
     if is_whole and not _shows_all(justified_lines(question), gold):
         return "no passage shows the rows of the justification"
-    completion = render_completion(question, gold) if is_whole else REFUSAL
-    return Example(prompt, completion, _trace(row, shown, gold if is_whole else [], retrieval, groups))
+    said = _complete(row, met, gold, shown, rules) if is_whole else (REFUSAL, ())
+    if isinstance(said, str):
+        return said
+    if not rules.is_read(prompt, said[0]):
+        return f"prompt and completion are over the {rules.context_tokens:,} tokens that the model reads"
+    trace = _trace(row, shown, gold if is_whole else [], rules.retrieval, groups)
+    return Example(prompt, said[0], {**trace, "quotes": list(said[1])} if said[1] else trace)
+
+
+def _complete(
+    row: Row, met: Sequence[Passage | None], gold: Sequence[Passage], shown: Sequence[Passage], rules: Rules
+) -> tuple[str, tuple[str, ...]] | str:
+    """Return the completion and what became of its quotes, or the reason why there is none."""
+    plain, why = render_completion(row.question, gold), tuple[str, ...]()
+    quoted = plain
+    if rules.quotes:
+        quoted, why = add_quotes(row.question, plain, row.needs, met, shown)
+        if quoted != plain and rules.is_cut_off(quoted):
+            quoted, why = plain, (TOO_LONG,)
+    checked = check_quotes(quoted, shown)
+    if checked is None:
+        return NOWHERE
+    return checked[0], (*checked[1], *why)
 
 
 def _gives_away(row: Row, shown: Sequence[Passage]) -> bool:

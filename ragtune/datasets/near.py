@@ -7,13 +7,13 @@ import re
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from ragtune.retrieval.twins import sign_hashes
+
 if TYPE_CHECKING:
     import numpy as np
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _POSSESSIVE = re.compile(r"['’]s\b")
-_SEED = 20_240_601
-_EMPTY = 2**32 - 1
 
 
 def split_words(text: str) -> list[str]:
@@ -37,26 +37,12 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
 
 
 def sign_sets(sets: Sequence[frozenset[int]], permutations: int) -> np.ndarray:
-    """Return MinHash signatures (Broder 1997), uint32, shape (len(sets), permutations).
-
-    The hashes are multiply-shift (Dietzfelbinger et al. 1997): odd factors, the upper 32 bits of the product. The same
-    everywhere and always. The signature of an empty set is all ones.
-    """
+    """Return MinHash signatures (Broder 1997), uint32, shape (len(sets), permutations), as ``sign_hashes`` makes them."""
     import numpy as np
 
-    draw = np.random.default_rng(_SEED)
-    factors = draw.integers(0, 2**63, permutations, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    shifts = draw.integers(0, 2**63, permutations, dtype=np.uint64)
-    signatures = np.full((len(sets), permutations), _EMPTY, dtype=np.uint32)
-    filled = [place for place, members in enumerate(sets) if members]
-    for first in range(0, len(filled), 4096):  # 4096 texts of some 15 grams and 64 permutations: 30 MB
-        places = filled[first : first + 4096]
-        sizes = [len(sets[place]) for place in places]
-        members = np.fromiter((m for place in places for m in sorted(sets[place])), dtype=np.uint64, count=sum(sizes))
-        hashed = (members[:, None] * factors + shifts) >> np.uint64(32)
-        starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.intp)
-        signatures[places] = np.minimum.reduceat(hashed, starts, axis=0).astype(np.uint32)
-    return signatures
+    sizes = np.array([len(members) for members in sets], dtype=np.int64)
+    hashes = np.fromiter((member for members in sets for member in members), dtype=np.uint64, count=int(sizes.sum()))
+    return sign_hashes(hashes, sizes, permutations)
 
 
 def estimate_jaccard(one: np.ndarray, other: np.ndarray) -> float:

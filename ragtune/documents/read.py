@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ragtune.documents.formats import READERS
 from ragtune.documents.metadata import read_metadata, read_sidecar
-from ragtune.documents.worker import memory_reason
+from ragtune.documents.pool import Pool
 from ragtune.errors import DocumentError, nearest
 from ragtune.files import hash_file
 from ragtune.recipe import schema
 from ragtune.records import Document, Metadata, Page, Record
 from ragtune.seams import Report, progress_of
 
-PROGRAM = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-           "from ragtune.documents.worker import main; main(int(sys.argv[2]))")
 __all__ = ["READERS", "Reading", "SourceFile", "Unreadable", "describe_pages", "list_files", "make_document",
-           "name_documents", "read_documents", "read_files"]
+           "name_documents", "open_documents", "read_documents"]
 
 
 @dataclass(frozen=True)
@@ -52,63 +42,107 @@ class SourceFile(Record):
         return self.sha256[:16]
 
 
-@dataclass(frozen=True)
-class Reading(Record):
-    """What a folder gave, each part in the order of paths."""
+class Reading:
+    """Files being read. In a ``with``, iterating gives them in the order of paths while later ones are being read.
 
-    documents: tuple[Document, ...]
-    unchanged: tuple[SourceFile, ...]
-    unreadable: tuple[Unreadable, ...]
-    files: tuple[SourceFile, ...]
-    without_text: Mapping[str, tuple[int, ...]]
-    """Path of a document read now -> pages (from 1) that show something but hold no text."""
+    It gives (file, document), the document None where the file is unchanged, and can be done again. Once it came to its end
+    the attributes hold all. Raises DocumentError there if not one file can be read.
+    """
+
+    def __init__(
+        self, section: schema.Documents, files: Sequence[SourceFile], unreadable: Sequence[Unreadable] = (),
+        skip: Mapping[str, str] | None = None, report: Report | None = None,
+    ) -> None:
+        """Take the files; those whose path and sha256 stand in ``skip`` are unchanged. ``unreadable`` is listed too."""
+        skip = skip or {}
+        self.section, self.files = section, tuple(files)
+        self.unchanged = tuple(file for file in files if skip.get(file.path) == file.sha256)
+        self.sidecar = read_sidecar(Path(section.metadata)) if section.metadata else {}
+        self.documents: list[Document] = []
+        """Those read now, in the order of paths."""
+        self.unreadable = sorted(unreadable, key=_place)
+        self.without_text: dict[str, tuple[int, ...]] = {}
+        """Path of a document read now -> pages (from 1) that show something but hold no text."""
+        self._taken: list[tuple[SourceFile, Document | None]] = []
+        self._progress = progress_of(report, "reading")
+
+    def __enter__(self) -> Reading:
+        """Start reading."""
+        section, unchanged = self.section, set(self.unchanged)
+        paths = [Path(section.folder) / file.path for file in self.files if file not in unchanged]
+        self._pool = Pool(paths, section.workers, section.timeout_s, section.max_memory_mb)
+        self._source = self._take(unchanged)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, wherever it is."""
+        self._pool.stop()
+        self._source = iter(())
+
+    def __iter__(self) -> Iterator[tuple[SourceFile, Document | None]]:
+        for position in itertools.count():
+            if position == len(self._taken):
+                taken = next(self._source, None)
+                if taken is None:
+                    return
+                self._taken.append(taken)
+            yield self._taken[position]
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the reading until the last file was read."""
+        return self._pool.seconds
+
+    def _take(self, unchanged: Collection[SourceFile]) -> Iterator[tuple[SourceFile, Document | None]]:
+        """Yield each file that can be read with its document, an unchanged one without."""
+        replies = self._pool.replies(self._progress)
+        for file in self.files:
+            if file in unchanged:
+                yield file, None
+            elif "error" in (reply := next(replies)):
+                self.unreadable.append(Unreadable(file.path, str(reply["error"])))
+            else:
+                document = make_document(file, reply["pages"], self.sidecar)
+                self.documents.append(document)
+                self.without_text[file.path] = tuple(reply["without_text"])
+                if reply["without_text"]:
+                    self.unreadable.append(Unreadable(file.path, describe_pages(reply["without_text"])))
+                yield file, document
+        self.unreadable.sort(key=_place)
+        if not self.documents and not self.unchanged:
+            shown = "\n".join(f"  {item.path}: {item.reason}" for item in self.unreadable[:5])
+            more = f"\n  and {len(self.unreadable) - 5} more" if len(self.unreadable) > 5 else ""
+            raise DocumentError(f"not one file of {self.section.folder} can be read:\n{shown}{more}")
+
+
+def _place(item: Unreadable) -> tuple[str, str]:
+    return item.path, item.reason
 
 
 def read_documents(
+    section: schema.Documents, skip: Mapping[str, str] | None = None, report: Report | None = None
+) -> Reading:
+    """Read every file the recipe's section names, to the end. Raises as ``open_documents`` does, and as reading does."""
+    with open_documents(section, skip, report) as reading:
+        for _ in reading:
+            pass
+    return reading
+
+
+def open_documents(
     section: schema.Documents, skip: Mapping[str, str] | None = None, report: Report | None = None,
     added: Sequence[str] = (), removed: Collection[str] = (),
 ) -> Reading:
-    """Read every file the recipe's section names; files whose path and sha256 stand in ``skip`` count as unchanged.
+    """Return every file the recipe's section names, to be read; those whose path and sha256 stand in ``skip`` are unchanged.
 
     Files ``added`` from elsewhere (absolute paths) are read after those of the folder, paths ``removed`` are left out.
-    Raises DocumentError for a missing or empty folder and where not one file can be read.
+    Raises DocumentError for a missing or empty folder.
     """
     folder = Path(section.folder)
     paths, unreadable = list_files(section)
     paths = [path for path in paths if str(path) not in removed] + [Path(path) for path in sorted(added)]
     files, repeated = _identify(folder, paths)
-    return read_files(section, files, unreadable + repeated, skip, report)
-
-
-def read_files(
-    section: schema.Documents, files: Sequence[SourceFile], unreadable: Sequence[Unreadable] = (),
-    skip: Mapping[str, str] | None = None, report: Report | None = None,
-) -> Reading:
-    """Read these files, but not those whose path and sha256 stand in ``skip``; ``unreadable`` is what else is to be listed.
-
-    Raises DocumentError where not one file can be read.
-    """
-    skip, folder, unreadable = skip or {}, Path(section.folder), list(unreadable)
-    sidecar = read_sidecar(Path(section.metadata)) if section.metadata else {}
-    unchanged = tuple(file for file in files if skip.get(file.path) == file.sha256)
-    to_read = [file for file in files if skip.get(file.path) != file.sha256]
-    documents: list[Document] = []
-    without_text: dict[str, tuple[int, ...]] = {}
-    replies = _read_all([folder / file.path for file in to_read], section, report)
-    for file, reply in zip(to_read, replies):
-        if "error" in reply:
-            unreadable.append(Unreadable(file.path, str(reply["error"])))
-            continue
-        documents.append(make_document(file, reply["pages"], sidecar))
-        without_text[file.path] = tuple(reply["without_text"])
-        if reply["without_text"]:
-            unreadable.append(Unreadable(file.path, describe_pages(reply["without_text"])))
-    unreadable.sort(key=lambda item: (item.path, item.reason))
-    if not documents and not unchanged:
-        shown = "\n".join(f"  {item.path}: {item.reason}" for item in unreadable[:5])
-        more = f"\n  and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
-        raise DocumentError(f"not one file of {folder} can be read:\n{shown}{more}")
-    return Reading(tuple(documents), unchanged, tuple(unreadable), tuple(files), without_text)
+    return Reading(section, files, unreadable + repeated, skip, report)
 
 
 def list_files(section: schema.Documents) -> tuple[list[Path], list[Unreadable]]:
@@ -193,98 +227,3 @@ def describe_pages(numbers: Sequence[int]) -> str:
     subject, verb, thing = ("pages", "hold", "images") if len(numbers) > 1 else ("page", "holds", "an image")
     return (f"{subject} {listed} {verb} no text, only {thing}; the other pages are indexed. "
             "Run OCR, e.g. ocrmypdf in.pdf out.pdf, and index the result.")
-
-
-def _read_all(paths: Sequence[Path], section: schema.Documents, report: Report | None) -> list[dict[str, Any]]:
-    """Return the reply for each path, read by ``section.workers`` processes."""
-    count = max(1, min(section.workers or os.cpu_count() or 1, len(paths)))
-    progress, done = progress_of(report, "reading"), 0
-    workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    started = [Worker(section.timeout_s, section.max_memory_mb) for _ in range(count)] if paths else []
-    for worker in started:
-        workers.put(worker)
-
-    def read_one(path: Path) -> dict[str, Any]:
-        worker = workers.get()
-        try:
-            return worker.read(path)
-        finally:
-            workers.put(worker)
-
-    pool = ThreadPoolExecutor(count)
-    try:
-        waiting = {pool.submit(read_one, path): position for position, path in enumerate(paths)}
-        replies: list[dict[str, Any]] = [{}] * len(paths)
-        for future in as_completed(waiting):
-            replies[waiting[future]] = future.result()
-            done += 1
-            if progress:
-                progress(done, len(paths))
-        return replies
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in started:
-            worker.stop()
-
-
-class Worker:
-    """A reading process, started when first needed and anew after it died or was stopped for taking too long."""
-
-    def __init__(self, timeout_s: float, max_memory_mb: int) -> None:
-        self.timeout_s = timeout_s
-        self.max_memory_mb = max_memory_mb
-        self.process: subprocess.Popen[str] | None = None
-
-    def read(self, path: Path) -> dict[str, Any]:
-        """Return the worker's reply; a worker that hangs or dies gives ``{"error": reason}`` for this file alone."""
-        process = self.process = self.process or self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        is_late = threading.Event()
-
-        def end() -> None:
-            is_late.set()
-            process.kill()
-
-        timer = threading.Timer(self.timeout_s, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            process.stdin.write(json.dumps({"path": str(path)}) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except (BrokenPipeError, ValueError):
-            line = ""
-        finally:
-            timer.cancel()
-        if line.endswith("\n"):
-            reply: dict[str, Any] = json.loads(line)
-            if reply.get("error") == memory_reason(self.max_memory_mb):
-                self.stop()  # a process at its limit would fail on the next file as well
-            return reply
-        code = process.wait()
-        self.stop()
-        if is_late.is_set():
-            return {"error": f"reading took longer than documents.timeout_s = {self.timeout_s:g}. Raise it, or leave the "
-                             "file out."}
-        return {"error": f"the reading process died on it (exit {code}), perhaps at documents.max_memory_mb = "
-                         f"{self.max_memory_mb}. Fetch the file again, raise the limit, or leave the file out."}
-
-    def _start(self) -> subprocess.Popen[str]:
-        """Start a process with this one's import paths."""
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps([path or os.getcwd() for path in sys.path]), str(self.max_memory_mb)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
-        )
-
-    def stop(self) -> None:
-        """End the process."""
-        process, self.process = self.process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()

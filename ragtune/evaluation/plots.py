@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ragtune.evaluation.refusals import RefusalCurve
+
 COLOURS = {"correct": "#1a7f5a", "wrong": "#c4513a", "refused": "#c3c8d0"}
 STEP_COLOURS = {"level": "#2f5fa7", "gain": "#1a7f5a", "loss": "#8c4a3c", "lost": "#d99a3d"}
 INK, FAINT, ACCENT = "#1d2733", "#6b7684", "#2f5fa7"
@@ -163,3 +165,32 @@ def draw_learning_curve(metrics: Sequence[Mapping[str, float]]) -> str:
         ends = [f"{label} from {curves[key][0][1]:.2f} to {curves[key][-1][1]:.2f}"
                 for key, label in (("loss", "training loss"), ("eval_loss", "test loss")) if curves[key]]
         return _render(figure, "curve", "Learning curve: " + ", ".join(ends))
+
+
+def draw_refusal_curve(curve: RefusalCurve) -> str:
+    """Return what surer answers cost: share wrong, wrong answers without evidence and needless refusals over the share
+    of questions answered; the model's own refusals at the right end.
+    """
+    from matplotlib import rc_context
+
+    lines = (("risk", "answers that are wrong", COLOURS["wrong"], "-"),
+             ("over_answering", "answers when it should not", INK, "--"),
+             ("over_refusal", "refuses when it need not", ACCENT, "-."))
+    with rc_context(_styled("refusals")):  # type: ignore[arg-type]
+        figure, axes = _figure(2.8)
+        told = []
+        for name, label, colour, line in lines:
+            places = [(point.coverage, value) for point in curve.points if (value := getattr(point, name)) is not None]
+            if places:
+                axes.plot(*zip(*places), color=colour, label=label, linestyle=line, clip_on=False)
+                axes.plot(*places[-1], "o", color=colour, markersize=4, clip_on=False)
+                told.append(f"{label} {100 * places[-1][1]:.0f}%")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        axes.set_xlabel("share of questions answered, the surest first")
+        if told:
+            figure.legend(frameon=False, loc="outside lower center", ncols=1)
+        end = f"as the model refuses itself, answering {100 * curve.points[-1].coverage:.0f}% of {curve.n} questions"
+        return _render(figure, "refusals", f"Refusals, {end}: " + ", ".join(told))

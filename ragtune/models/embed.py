@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
@@ -255,6 +256,8 @@ class SentenceEmbedder:
                              "Allowed: 'minilm', 'hash', a folder or a model name of sentence-transformers.") from error
         self.name = name
         self.dimension = int(self.model.get_embedding_dimension() or 0)
+        # The model sets its tokenizer to cut and pad while it embeds: counting in another thread meanwhile needs its own.
+        self.counter = copy.deepcopy(self.model.tokenizer)
 
     @property
     def fingerprint(self) -> str:
@@ -269,7 +272,7 @@ class SentenceEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """Return the number of the model's tokens, without special ones."""
-        return len(self.model.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+        return len(self.counter(text, add_special_tokens=False, truncation=False)["input_ids"])
 
     def embed_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Return unit vectors, shape (len(texts), dimension)."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import ModelError
 from ragtune.models.adapt import load_adapter
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import quiet, read_context_tokens
+from ragtune.models.checkpoint import quiet, read_config, read_context_tokens
 from ragtune.models.extractive import NAME as EXTRACTIVE
 from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
-from ragtune.models.local import LocalGenerator, find_stop_ids
+from ragtune.models.local import LocalGenerator, check_budget, find_stop_ids
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
@@ -60,6 +60,20 @@ def open_counter(section: Section) -> Callable[[Sequence[Message]], int]:
     if is_remote(section.model):
         return approximate_tokens
     return load_chat(section).count_tokens
+
+
+def read_window(section: Section) -> int:
+    """Return how many tokens the model reads, by its configuration alone; a remote one has no bound but the recipe's.
+
+    Raises ModelError where that is less than the recipe's longest prompt and completion.
+    """
+    if section.model in UNTUNABLE:
+        return UNTUNABLE[section.model]().context_tokens
+    if is_remote(section.model):
+        return section.max_prompt_tokens + section.max_new_tokens
+    context_tokens = read_context_tokens(read_config(section.model))
+    check_budget(section, context_tokens)
+    return context_tokens
 
 
 class TransformersGenerator(LocalGenerator):

@@ -26,6 +26,16 @@ def find_stop_ids(model: Any, chat: Chat) -> list[int]:
     return sorted({*chat.stop_ids, *([own] if isinstance(own, int) else own or [])})
 
 
+def check_budget(section: Section, context_tokens: int) -> None:
+    """Raise ModelError where the longest prompt and completion are together more than the model reads."""
+    if section.max_prompt_tokens + section.max_new_tokens > context_tokens:
+        raise ModelError(
+            f"generator.max_prompt_tokens {section.max_prompt_tokens} + max_new_tokens {section.max_new_tokens} is more "
+            f"than '{portable_name(section.model)}' can read: {context_tokens} tokens. Lower generator.max_prompt_tokens to "
+            f"at most {context_tokens - section.max_new_tokens}."
+        )
+
+
 class LocalGenerator(ABC):
     """A causal language model on this machine, greedy; an engine says how it takes an adapter and completes a batch."""
 
@@ -36,12 +46,7 @@ class LocalGenerator(ABC):
         self.adapter: Path | None = None
         self.stop_ids: list[int] = []
         self._section = section
-        if section.max_prompt_tokens + section.max_new_tokens > context_tokens:
-            raise ModelError(
-                f"generator.max_prompt_tokens {section.max_prompt_tokens} + max_new_tokens {section.max_new_tokens} is more "
-                f"than '{self.name}' can read: {context_tokens} tokens. Lower generator.max_prompt_tokens to at most "
-                f"{context_tokens - section.max_new_tokens}."
-            )
+        check_budget(section, context_tokens)
 
     @property
     def fingerprint(self) -> str:

@@ -172,6 +172,15 @@ class Dataset(Section):
     refusal_share: float = Field(
         1.0, ge=0, le=1, description="Most training rows, as a share, that are refusals; what is more is left out."
     )
+    quotes: bool = Field(
+        False, description="Quote the sentences that hold an answer before it, each cited and checked against its passage."
+    )
+    max_kind_share: float = Field(
+        1.0, gt=0, le=1, description="Most training rows, as a share, of one kind of question; what is more is left out."
+    )
+    near_duplicates: Literal["drop", "fail", "keep"] = Field(
+        "drop", description="Training questions that ask once more what another asks: leave out, refuse to build, or keep."
+    )
     rows_per_question: int = Field(1, ge=1, le=20, description="Rows a question gives, each with passages drawn anew.")
     max_dropped_share: float = Field(0.05, ge=0, le=1, description="More rows over the token budget are an error.")
     license: str = Field(

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragtune.documents.pack import in_recipe_pack
-from ragtune.documents.read import READERS, SourceFile, Unreadable, name_documents, read_files
+from ragtune.documents.read import READERS, Reading, SourceFile, Unreadable, name_documents
 from ragtune.errors import DocumentError, IndexFolderError, nearest
 from ragtune.files import hash_file, read_manifest
 from ragtune.recipe.schema import Recipe
-from ragtune.retrieval.build import READING, Edits, IndexSummary, Previous, open_previous, write_index
+from ragtune.retrieval.build import READING, IndexSummary, write_index
+from ragtune.retrieval.previous import Edits, Previous, open_previous
 from ragtune.seams import Report
 
 
@@ -83,10 +84,10 @@ def _write(
     listed = [Unreadable(str(item["path"]), str(item["reason"])) for item in previous.manifest["unreadable"]
               if item["path"] not in previous.inputs and item["path"] not in digests]
     skip = {path: str(facts["sha256"]) for path, facts in previous.inputs.items()}
-    reading = read_files(recipe.documents, files, listed, skip, report)
-    read = {document.path for document in reading.documents} | {file.path for file in reading.unchanged}
-    failed = [item for item in reading.unreadable if item.path in wanted and item.path not in read]
-    if failed:
-        shown = "\n".join(f"  {item.path}: {item.reason}" for item in failed)
-        raise DocumentError(f"{len(failed)} of {len(wanted)} files cannot be read, and nothing was added:\n{shown}")
-    return write_index(recipe, folder, previous, reading, edits, started, report)
+    with Reading(recipe.documents, files, listed, skip, report) as reading:
+        read = {file.path for file, _ in reading}  # all of them before anything is written
+        failed = [item for item in reading.unreadable if item.path in wanted and item.path not in read]
+        if failed:
+            shown = "\n".join(f"  {item.path}: {item.reason}" for item in failed)
+            raise DocumentError(f"{len(failed)} of {len(wanted)} files cannot be read, and nothing was added:\n{shown}")
+        return write_index(recipe, folder, previous, reading, edits, started, report)

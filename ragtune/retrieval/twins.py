@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 HASHES = 64
 BAND = 4
 LIKE = 0.9
+_SEED = 20_240_601
+
+
+def sign_hashes(hashes: np.ndarray, sizes: np.ndarray, permutations: int) -> np.ndarray:
+    """Return MinHash signatures of sets, uint32, shape (len(sizes), permutations): the smallest hash of each function.
+
+    ``hashes`` are the members of all sets one after the other, uint64; ``sizes`` says how many each has. The functions are
+    multiply-shift (Dietzfelbinger et al. 1997): odd factors, the upper 32 bits of the product. The same everywhere and
+    always. The signature of an empty set is all ones.
+    """
+    import numpy as np
+
+    draw = np.random.default_rng(_SEED)
+    factors = draw.integers(0, 2**63, permutations, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    shifts = draw.integers(0, 2**63, permutations, dtype=np.uint64)
+    signatures = np.full((len(sizes), permutations), np.iinfo(np.uint32).max, dtype=np.uint32)
+    filled = np.flatnonzero(sizes)
+    starts = (np.cumsum(sizes) - sizes)[filled]
+    for column, (factor, shift) in enumerate(zip(factors, shifts)) if len(filled) else ():
+        hashed = ((hashes * factor + shift) >> np.uint64(32)).astype(np.uint32)
+        signatures[filled, column] = np.minimum.reduceat(hashed, starts)
+    return signatures
 
 
 def sign_texts(tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -34,14 +56,7 @@ def sign_texts(tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.n
     for step, factor in enumerate((1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)):  # beyond its end a text repeats its last
         triples += (tokens[np.minimum(place + step, last)].astype(np.uint64) + np.uint64(1)) * np.uint64(factor)
     triples ^= triples >> np.uint64(29)
-    signatures = np.full((len(starts), HASHES), np.iinfo(np.uint32).max, dtype=np.uint32)
-    filled = np.flatnonzero(lengths)
-    draws = np.random.default_rng(11).integers(1, 2**63, size=HASHES, dtype=np.uint64) | np.uint64(1)
-    for column, factor in enumerate(draws):
-        hashed = ((triples * factor) >> np.uint64(32)).astype(np.uint32)
-        if len(filled):
-            signatures[filled, column] = np.minimum.reduceat(hashed, firsts[filled])
-    return signatures
+    return sign_hashes(triples, lengths, HASHES)
 
 
 def merge_signatures(signatures: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:

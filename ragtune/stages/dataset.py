@@ -18,7 +18,7 @@ from ragtune.datasets.card import CardFacts, count_rows, find_columns, render_ca
 from ragtune.datasets.distract import DrawChunk
 from ragtune.datasets.folder import save_rows
 from ragtune.datasets.instruct import BuildResult, build_examples
-from ragtune.datasets.leaks import check_leaks
+from ragtune.datasets.leaks import check_leaks, check_repeats, find_leaks, find_repeats, leave_out
 from ragtune.datasets.lengths import FILE as LENGTHS
 from ragtune.datasets.lengths import count_lengths, draw_lengths
 from ragtune.datasets.locate import locate_evidence
@@ -27,7 +27,7 @@ from ragtune.datasets.split import GroupOf, group_by, split_by_groups, split_que
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError
 from ragtune.files import building_folder, hash_file, write_manifest
-from ragtune.models.language import open_counter
+from ragtune.models.language import open_counter, read_window
 from ragtune.recipe.places import dataset_folder, index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Chunk, Document, Question, Record
@@ -40,7 +40,8 @@ from ragtune.seams import Report, progress_of
 class DatasetSummary(Record):
     """What was built. ``train`` and ``test`` count rows by kind and mode; ``missing`` counts questions by the document or
     page that the index does not have, or as LOST; ``located`` counts the pieces of evidence by how their page was found;
-    ``dropped`` and ``skipped`` count rows left out, by side and reason."""
+    ``repeated`` counts training questions left out for one they are like; ``dropped`` and ``skipped`` count rows left out,
+    by side and reason, ``cut_off`` the rows whose completion is longer than the generator's ever is."""
 
     folder: str
     questions: int
@@ -51,8 +52,10 @@ class DatasetSummary(Record):
     missing: Mapping[str, int] = field(default_factory=dict)
     outside_filter: int = 0
     located: Mapping[str, int] = field(default_factory=dict)
+    repeated: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    cut_off: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -76,10 +79,11 @@ def run_dataset(
     """Build the recipe's dataset folder, or ``out``, from the recipe's index folder, or ``index``.
 
     Raises QuestionError for a question file that cannot be used or of which nothing is left, and for training questions
-    that are asked again in the test or evaluation questions; IndexFolderError for the index, RunError where too many rows
-    had to be left out or the folder cannot be written.
+    that are asked again in the test or evaluation questions; IndexFolderError for the index, ModelError where the model
+    reads less than a row may hold, RunError where too many rows had to be left out or the folder cannot be written.
     """
     started = time.perf_counter()
+    window = read_window(recipe.generator)
     section, target = recipe.dataset, out or dataset_folder(recipe)
     searcher = open_searcher(index or index_folder(recipe), recipe.retrieval)
     documents = {document.name: document for document in searcher.index.documents()}
@@ -93,22 +97,20 @@ def run_dataset(
         train, test = split_by_groups(questions, set().union(*_groups_of(named, groups).values()), groups)
     else:
         train, test = split_questions(questions, section.split_by, section.test_share, section.seed, groups)
-    check_leaks(train, test, "the test questions")
-    if recipe.evaluation.questions:
-        file = Path(recipe.evaluation.questions)
-        check_leaks(train, read_questions(file), f"evaluation.questions, {file.name}")
+    train, repeated = _without_repeats(train, test, recipe)
     excluded = set(documents) - kept | _test_documents(test, documents, groups, named)
-    built = _build(recipe, searcher, train, test, excluded, groups, report)
+    built = _build(recipe, searcher, train, test, excluded, groups, window, report)
     count_tokens = open_counter(recipe.generator)
     summary = DatasetSummary(
         str(target), len(questions), len(train), len(test), count_rows(built["train"].examples),
         count_rows(built["test"].examples), missing, outside, asked.located,
-        {side: dict(b.dropped) for side, b in built.items()}, {side: dict(b.skipped) for side, b in built.items()},
-        round(time.perf_counter() - started, 1),
+        repeated, {side: dict(b.dropped) for side, b in built.items()}, {side: dict(b.skipped) for side, b in built.items()},
+        {side: b.cut_off for side, b in built.items()}, round(time.perf_counter() - started, 1),
     )
     facts = CardFacts(recipe, searcher.index.id, asked.source, {"train": _documents_of(train), "test": _documents_of(test)},
                       summary.dropped, summary.skipped, missing, find_columns([*train, *test], documents),
-                      {side: count_lengths(b.examples, count_tokens) for side, b in built.items()})
+                      {side: count_lengths(b.examples, count_tokens) for side, b in built.items()}, repeated,
+                      summary.cut_off)
     with building_folder(target) as folder:
         save_rows(folder, built["train"].examples, built["test"].examples, train, test)
         card = render_card(built["train"].examples, built["test"].examples, facts)
@@ -124,9 +126,46 @@ def run_dataset(
     return summary
 
 
+def _without_repeats(
+    train: Sequence[Question], test: Sequence[Question], recipe: Recipe
+) -> tuple[list[Question], dict[str, int]]:
+    """Return the training questions that ask what no other one does, and how many were left out, by what they are like.
+
+    Raises QuestionError where those of a file are asked again on the test side, or for evaluation, or more than once where
+    the recipe says so. Questions that were asked here nobody can mend: they are left out.
+    """
+    section, kept, counts = recipe.dataset, list(train), Counter[str]()
+    sides: dict[str, Sequence[Question]] = {"the test questions": test}
+    if recipe.evaluation.questions:
+        file = Path(recipe.evaluation.questions)
+        sides[f"evaluation.questions, {file.name}"] = read_questions(file)
+    for source, apart in sides.items():
+        if section.questions:
+            check_leaks(kept, apart, source)
+        else:
+            leaks = find_leaks(kept, apart)
+            kept = leave_out(kept, leaks)
+            counts[f"asked again in {source}"] = len(leaks)
+    if section.near_duplicates == "fail":
+        check_repeats(kept)
+    elif section.near_duplicates == "drop":
+        repeats = find_repeats(kept)
+        kept = leave_out(kept, repeats)
+        counts["like another training question"] = len(repeats)
+    if train and not kept:
+        raise QuestionError(
+            f"all {len(train)} training questions are asked again elsewhere: {_reasons(counts)}. Ask more "
+            "(dataset.ask_count), or split by what joins them (dataset.split_by, such as company).")
+    return kept, dict(+counts)
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
 def _build(
     recipe: Recipe, searcher: IndexSearcher, train: Sequence[Question], test: Sequence[Question],
-    excluded: set[str], groups: GroupOf, report: Report | None,
+    excluded: set[str], groups: GroupOf, window: int, report: Report | None,
 ) -> dict[str, BuildResult]:
     """Return the rows of both sides: drawn for training, as served for testing."""
     section, count_tokens = recipe.dataset, open_counter(recipe.generator)
@@ -134,10 +173,11 @@ def _build(
     return {
         "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                 progress_of(report, "training rows"), excluded=excluded, groups=names,
-                                names_rows=recipe.answering.names_rows, any_chunk=_draw_from(searcher.index, excluded)),
+                                names_rows=recipe.answering.names_rows, context_tokens=window,
+                                any_chunk=_draw_from(searcher.index, excluded)),
         "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                progress_of(report, "test rows"), is_served=True, groups=names,
-                               names_rows=recipe.answering.names_rows),
+                               names_rows=recipe.answering.names_rows, context_tokens=window),
     }
 
 

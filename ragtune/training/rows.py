@@ -9,11 +9,13 @@ from ragtune.errors import RunError
 from ragtune.models.chat import Chat
 from ragtune.records import Example
 
+NO_LOSS = -100
+"""The label of a token that does not count in the loss."""
 _MEGABATCH = 16  # batches among which rows of like length are put together
 
 
 def encode_examples(examples: Sequence[Example], chat: Chat, max_tokens: int, source: str) -> list[dict[str, list[int]]]:
-    """Return input_ids and labels of each example; labels are -100 on the prompt, so that only the completion counts.
+    """Return input_ids and labels of each example; labels are NO_LOSS on the prompt, so that only the completion counts.
 
     Raises RunError where an example is longer than ``max_tokens``: nothing is cut, because a cut prompt lacks its
     question and a cut row its answer.
@@ -23,7 +25,7 @@ def encode_examples(examples: Sequence[Example], chat: Chat, max_tokens: int, so
         prompt, completion = chat.encode_example(example.prompt, example.completion)
         if len(prompt) + len(completion) > max_tokens:
             too_long.append(len(prompt) + len(completion))
-        rows.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+        rows.append({"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion})
     if too_long:
         raise RunError(
             f"{source}: {len(too_long)} of {len(rows)} rows are longer than the model's {max_tokens} tokens (the longest "

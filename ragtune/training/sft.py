@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import RunError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
-from ragtune.models.checkpoint import portable_name, quiet, read_context_tokens
+from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Generator, Training
 from ragtune.records import Example
 from ragtune.seams import Progress
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.methods import Method
-from ragtune.training.rows import LengthOrder, encode_examples
+from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -59,11 +59,11 @@ def fit_sft(
     """
     chat = load_chat(generator)
     chat.tokenizer.padding_side = "right"
+    limit = read_context_tokens(read_config(generator.model))
     with quiet():
-        model = load_4bit(generator) if method.is_4bit else load_base(generator)
-        limit = read_context_tokens(model.config)
         rows = encode_examples(train, chat, limit, "train.jsonl")
         test_rows = sorted(encode_examples(test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
+        model = load_4bit(generator) if method.is_4bit else load_base(generator)
         checkpoints = folder / "checkpoints"
         last = find_checkpoint(checkpoints)
         arguments = build_arguments(
@@ -73,7 +73,7 @@ def fit_sft(
         trainer = _build_trainer(
             model, arguments, rows, test_rows, chat.tokenizer, method.build_peft(training), [follower, *callbacks]
         )
-        _check_rows(trainer, len(rows), len(test_rows))
+        _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         _save_adapter(trainer.model, folder / "adapter", portable_name(generator.model))
     shutil.rmtree(checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
@@ -101,11 +101,17 @@ def find_checkpoint(checkpoints: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _check_rows(trainer: Any, train: int, test: int) -> None:
-    """Raise RunError where the trainer kept fewer rows than it was given: TRL drops rows without a word."""
-    kept = len(trainer.train_dataset), len(trainer.eval_dataset or ())
-    if kept != (train, test):
-        raise RunError(f"the trainer kept {kept[0]} of {train} training rows and {kept[1]} of {test} test rows. "
+def _check_rows(trainer: Any, rows: Sequence[dict[str, list[int]]], test_rows: Sequence[dict[str, list[int]]]) -> None:
+    """Raise RunError where the trainer kept fewer rows, or fewer tokens that count, than it was given: TRL drops and cuts
+    rows without a word."""
+    kept, given = [], []
+    for dataset, mine in ((trainer.train_dataset, rows), (trainer.eval_dataset, test_rows)):
+        labels = dataset.with_format("numpy")["labels"] if dataset is not None else ()
+        kept.append((len(labels), sum(int((row != NO_LOSS).sum()) for row in labels)))
+        given.append((len(mine), sum(label != NO_LOSS for row in mine for label in row["labels"])))
+    if kept != given:
+        raise RunError(f"the trainer kept {kept[0][0]} of {given[0][0]} training rows with {kept[0][1]} of {given[0][1]} "
+                       f"completion tokens, and {kept[1][0]} of {given[1][0]} test rows with {kept[1][1]} of {given[1][1]}. "
                        "This is a fault in ragtune or TRL; please report it with the versions in the manifest.")
 
 
@@ -138,12 +144,12 @@ def _build_trainer(
             if inputs["input_ids"].device.type != "cpu" or return_outputs:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             labels = inputs["labels"][:, 1:]
-            positions = (labels != -100).any(dim=0).nonzero().squeeze(1)
+            positions = (labels != NO_LOSS).any(dim=0).nonzero().squeeze(1)
             sent = {key: value for key, value in inputs.items() if key != "labels"}
             logits = model(**sent, use_cache=False, logits_to_keep=positions).logits.float()
             total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, positions].flatten(), reduction="sum")
             if num_items_in_batch is None:
-                return total / (labels != -100).sum().clamp(min=1)
+                return total / (labels != NO_LOSS).sum().clamp(min=1)
             scale = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
             return total * scale / num_items_in_batch
 
