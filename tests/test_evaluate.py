@@ -46,7 +46,7 @@ def test_ladder_figures_and_shapes(tmp_path: Path) -> None:
     assert tuned["interval"][0] < 1.0
     assert tuned["by_kind"]["flows"] == {"n": 4, "correct": 4, "wrong": 0, "refused": 0}
     test = {c["setting"]: c for c in summary["comparisons"]}["retrieval"]
-    assert (test["a"], test["b"], test["test"]) == ("base", "tuned", "mcnemar")
+    assert (test["a"], test["b"], test["test"]) == ("base", "tuned", "sign_flips")  # four documents
     assert test["only_b"] == rungs["base", "retrieval"]["wrong"]
     assert test["only_a"] == 0
     assert summary["recall"]["1"] == 1.0

@@ -22,6 +22,10 @@ from ragtune.cli.terminal import (
 if TYPE_CHECKING:
     from ragtune.records import Answer
 
+WORSE = 3
+"""The exit code of ``ragtune evaluate --fail-if-worse`` where it is worse."""
+
+
 @click.command()
 @click.argument("question", required=False)
 @recipe_options()
@@ -85,24 +89,45 @@ def print_answer(answer: Answer) -> None:
 @folder_option("dataset")
 @folder_option("run")
 @mismatch_option
+@click.option("--against", type=click.Path(path_type=Path), metavar="RUN_OR_EVALUATION_FOLDER",
+              help="Compare with an earlier evaluation, or with a run, on the questions that both were asked.")
+@click.option("--fail-if-worse", is_flag=True,
+              help=f"Exit with {WORSE} where the paired test shows that it is worse than --against.")
+@click.pass_context
 def evaluate(
-    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, index_path: str | None,
-    dataset_path: str | None, run_path: str | None, allow_mismatch: bool,
+    context: click.Context, recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None,
+    index_path: str | None, dataset_path: str | None, run_path: str | None, allow_mismatch: bool, against: Path | None,
+    fail_if_worse: bool,
 ) -> None:
-    """Measure base, tuned and the extractive reader, closed book, with retrieval and with the oracle page."""
-    recipe = read_recipe(recipe_name, settings)
-    from ragtune.stages.evaluate import run_evaluate
+    """Measure base, tuned and the extractive reader, closed book, with retrieval and with the oracle page.
 
+    Exit codes: 0 done, 1 an error, 2 wrong usage, 3 worse than --against (with --fail-if-worse), 130 interrupted.
+    """
+    if fail_if_worse and against is None:
+        raise click.UsageError("--fail-if-worse needs --against FOLDER: an earlier evaluation, or a run.")
+    recipe = read_recipe(recipe_name, settings)
+    folders = [Path(path) if path else None for path in (out, index_path, dataset_path, run_path)]
+    regression = None
     with progress() as report:
-        summary = run_evaluate(
-            recipe, Path(out) if out else None, index=Path(index_path) if index_path else None,
-            dataset=Path(dataset_path) if dataset_path else None, run=Path(run_path) if run_path else None,
-            allow_mismatch=allow_mismatch, report=report,
-        ).to_dict()
+        if against is None:
+            from ragtune.stages.evaluate import run_evaluate
+
+            found = run_evaluate(recipe, *folders, allow_mismatch=allow_mismatch, report=report)
+        else:
+            from ragtune.stages.regression import run_gate
+
+            found, regression = run_gate(recipe, against, *folders, allow_mismatch=allow_mismatch, report=report)
+    summary = found.to_dict()
     if as_json:
-        return print_json(summary)
-    print_evaluation(summary)
-    click.echo(f"\nReport: {Path(summary['folder']) / 'report.html'}")
+        print_json({**summary, "against": regression.to_dict()} if regression else summary)
+    else:
+        print_evaluation(summary)
+        click.echo(f"\nReport: {Path(summary['folder']) / 'report.html'}")
+    if regression is not None:
+        for line in (*regression.notes, regression.sentence()):
+            click.echo(line, err=as_json)
+        if fail_if_worse and regression.is_worse:
+            context.exit(WORSE)
 
 
 def print_evaluation(summary: Mapping[str, Any]) -> None:
@@ -125,9 +150,11 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
         a, b = comparison.get("a", "base"), comparison.get("b", "tuned")
         click.echo(
             f"{comparison['setting'].replace('_', ' ')}: {b} − {a} = {100 * comparison['difference']:+.0f} points, "
-            f"McNemar p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
+            f"{'document' if comparison.get('test') == 'sign_flips' else 'McNemar'} p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))
     if summary.get("set_right"):
         click.echo(summary["set_right"])
+    for waterfall in summary.get("waterfalls", ()):
+        click.echo(waterfall["sentence"])

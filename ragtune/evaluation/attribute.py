@@ -29,7 +29,7 @@ LABELS: Mapping[str, str] = {
     "computed_wrong": "used, misread or miscomputed",
     "guarded": "right, refused by the guard",
     "scored_wrong": "perhaps scored wrong",
-    "untold": "no evidence page named",
+    "untold": "cannot be told",
 }
 MAX_DOUBT = 0.6
 """A wrong answer of which the scorer is less sure than this is perhaps a right one: hardly more than a coin's toss."""

@@ -164,10 +164,12 @@ class Rung(Record):
     calculations: CalculationCounts = CalculationCounts()
 
 
-def build_ladder(graded: Sequence[Graded], confidence: float = 0.95) -> tuple[Rung, ...]:
+def build_ladder(
+    graded: Sequence[Graded], confidence: float = 0.95, models: Sequence[str] = MODELS
+) -> tuple[Rung, ...]:
     """Count the outcomes of each model on each rung, in the order of the ladder; empty rungs are left out."""
     ladder = []
-    for model in MODELS:
+    for model in models:
         for setting in SETTINGS:
             rows = [row for row in graded if row.model == model and row.setting == setting]
             if rows:
@@ -186,9 +188,13 @@ def _count(rows: Sequence[Graded]) -> dict[str, int]:
 
 
 def compare_models(
-    graded: Sequence[Graded], a: str = "base", b: str = "tuned", confidence: float = 0.95
+    graded: Sequence[Graded], a: str = "base", b: str = "tuned", confidence: float = 0.95,
+    clusters: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Setting, Comparison], ...]:
-    """Return the paired comparison of two models on each rung, over the questions both answered."""
+    """Return the paired comparison of two models on each rung, over the questions both answered.
+
+    ``clusters`` maps a question id to its document (samples.clusters_of); None takes the questions as independent.
+    """
     found = []
     for setting in SETTINGS:
         rows = [row for row in graded if row.setting == setting]
@@ -196,12 +202,13 @@ def compare_models(
         both = [question_id for question_id in sides[0] if question_id in sides[1]]
         if both:
             outcomes_a, outcomes_b = ([side[question_id] for question_id in both] for side in sides)
-            found.append((setting, compare_paired(outcomes_a, outcomes_b, confidence)))
+            documents = None if clusters is None else [clusters[question_id] for question_id in both]
+            found.append((setting, compare_paired(outcomes_a, outcomes_b, confidence, clusters=documents)))
     return tuple(found)
 
 
 def compare_baselines(
-    graded: Sequence[Graded], confidence: float = 0.95
+    graded: Sequence[Graded], confidence: float = 0.95, clusters: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, str, Setting, Comparison], ...]:
     """Return (baseline, model, rung, comparison) of tuned, or base where there is no tuned, against each baseline.
 
@@ -211,7 +218,7 @@ def compare_baselines(
     return tuple(
         (baseline, model, setting, comparison)
         for baseline in BASELINES
-        for setting, comparison in compare_models(graded, baseline, model, confidence)
+        for setting, comparison in compare_models(graded, baseline, model, confidence, clusters)
         if setting != "closed_book"
     )
 
@@ -269,8 +276,8 @@ class EvaluationSummary:
         return {
             "name": self.name,
             "ladder": [{**rung.to_dict(), "interval": _rounded(rung.interval)} for rung in self.ladder],
-            "comparisons": [_told(setting, c) for setting, c in self.comparisons],
-            "against_baselines": [_told(setting, c, a, b) for a, b, setting, c in self.against_baselines],
+            "comparisons": [told_comparison(setting, c) for setting, c in self.comparisons],
+            "against_baselines": [told_comparison(setting, c, a, b) for a, b, setting, c in self.against_baselines],
             "set_right": self.set_right,
             "waterfalls": [told_waterfall(waterfall) for waterfall in self.waterfalls],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
@@ -287,11 +294,12 @@ class EvaluationSummary:
         }
 
 
-def _told(setting: Setting, c: Comparison, a: str = "base", b: str = "tuned") -> dict[str, Any]:
+def told_comparison(setting: Setting, c: Comparison, a: str = "base", b: str = "tuned") -> dict[str, Any]:
+    """Return a paired test as plain JSON values, with its sentence; ``adjusted_p`` where it is corrected as one of many."""
     return {
-        "setting": setting, "a": a, "b": b, "test": "mcnemar", "n": c.n, "only_a": c.only_a, "only_b": c.only_b, "p": c.p,
+        "setting": setting, "a": a, "b": b, "test": c.test, "n": c.n, "only_a": c.only_a, "only_b": c.only_b, "p": c.p,
         "difference": round(c.difference, 4), "interval": _rounded(c.interval),
-        "sentence": describe_comparison(c, setting, a, b),
+        "clusters": c.clusters, "adjusted_p": c.adjusted_p, "sentence": describe_comparison(c, setting, a, b),
     }  # fmt: skip
 
 

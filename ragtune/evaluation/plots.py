@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ragtune.evaluation.ladder import MODELS, Rung
+from ragtune.evaluation.ladder import Rung
 from ragtune.evaluation.waterfall import Waterfall
 from ragtune.records import SETTINGS
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"correct": "#1a7f5a", "wrong": "#c4513a", "refused": "#c3c8d0"}
 STEP_COLOURS = {"level": "#2f5fa7", "gain": "#1a7f5a", "loss": "#8c4a3c", "lost": "#d99a3d"}
+MAX_LABEL = 24
 INK, FAINT, ACCENT = "#1d2733", "#6b7684", "#2f5fa7"
 _STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": FAINT,
@@ -61,7 +62,7 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
     from matplotlib import rc_context
 
     with rc_context(_styled("ladder")):  # type: ignore[arg-type]
-        rungs = sorted(ladder, key=lambda r: (SETTINGS.index(r.setting), MODELS.index(r.model)))
+        rungs = sorted(ladder, key=lambda r: SETTINGS.index(r.setting))  # stable: models as they come
         places, at, previous = [], 0.0, ""
         for rung in rungs:
             at += 0.45 if previous and rung.setting != previous else 0.0
@@ -79,7 +80,7 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
                 left += share
             low, high = rung.interval
             axes.plot([low, high], [place + 0.29] * 2, color=INK, linewidth=1.4, marker="|", markersize=5)
-        axes.set_yticks(places, [f"{r.setting.replace('_', ' ')}, {r.model}" for r in rungs])
+        axes.set_yticks(places, [f"{r.setting.replace('_', ' ')}, {_plain(r.model)}" for r in rungs])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
@@ -90,14 +91,21 @@ def draw_ladder(ladder: Sequence[Rung]) -> str:
             for r in rungs))
 
 
-def draw_waterfall(waterfall: Waterfall) -> str:
+def _plain(label: str) -> str:
+    """Return a name fit for a tick: cut in the middle where it is long, without what matplotlib takes for mathematics."""
+    short = label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL // 2 - 1]}…{label[-MAX_LABEL // 2 :]}"
+    return short.replace("$", r"\$")
+
+
+def draw_waterfall(waterfall: Waterfall, name: str = "") -> str:
     """Return the bars from closed book through retrieval and the oracle page to all questions.
 
-    The steps between them hang where the last one ended; each says how many answers it is.
+    ``name`` is the drawing's own on its page, made of letters, digits and '-'; that of the model where it is not given. The
+    steps between them hang where the last one ended; each says how many answers it is.
     """
     from matplotlib import rc_context
 
-    name, steps, n = f"waterfall-{waterfall.model}", waterfall.steps(), max(waterfall.n, 1)
+    name, steps, n = name or f"waterfall-{waterfall.model}", waterfall.steps(), max(waterfall.n, 1)
     with rc_context(_styled(name)):  # type: ignore[arg-type]
         figure, axes = _figure(0.75 + 0.27 * len(steps))
         for place, step in enumerate(steps):

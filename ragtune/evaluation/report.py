@@ -12,7 +12,7 @@ from ragtune.evaluation.ladder import MODELS, EvaluationSummary, Graded, Rung
 from ragtune.evaluation.page import SETTING_NAMES, anchor_of, collect_answers, describe_questions, render_page
 from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall, draw_waterfall
 from ragtune.evaluation.trail import Asked
-from ragtune.evaluation.waterfall import LostAnswer
+from ragtune.evaluation.waterfall import LostAnswer, Waterfall
 from ragtune.files import installed_packages, read_jsonl
 from ragtune.recipe.load import render_recipe
 from ragtune.recipe.schema import Recipe
@@ -127,30 +127,30 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     """Return the report as Markdown."""
     lines = [f"# Evaluation of {summary.name}", "", f"{summary.questions} questions, {summary.unanswerable} of them "
              f"unanswerable from the documents. Intervals are Wilson's at {summary.confidence:.0%}.", ""]
-    lines += _markdown_table(HEADER, table_rows(summary))
+    lines += markdown_table(HEADER, table_rows(summary))
     if summary.sentences():
         lines += ["", f"## {tests_heading(summary)}", "", *(f"- {sentence}" for sentence in summary.sentences())]
     lines += _lost_lines(summary)
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
     if calculated := calculation_rows(summary):
-        lines += ["", "## What was set right?", "", *_markdown_table(CALCULATION_HEADER, calculated)]
+        lines += ["", "## What was set right?", "", *markdown_table(CALCULATION_HEADER, calculated)]
     kinds = kind_rows(summary)
     if kinds:
         head = ("kind", *(f"{r.model} {SETTING_NAMES[r.setting]}" for r in summary.ladder))
-        lines += ["", "## By kind of question", "", *_markdown_table(head, [
+        lines += ["", "## By kind of question", "", *markdown_table(head, [
             (row["kind"], *(f"{cell['correct']}/{cell['n']}" for cell in row["cells"])) for row in kinds])]
     if summary.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in summary.notes)]
     lines += ["", "## Examples", ""]
     for example in pick_examples(graded):
         asked = example["question"]
-        lines += [f"### {example['outcome']}: {_inline(asked.question)}", ""]
-        lines.append(f"- reference: {_inline(asked.gold) or 'none (unanswerable)'}")
+        lines += [f"### {example['outcome']}: {inline(asked.question)}", ""]
+        lines.append(f"- reference: {inline(asked.gold) or 'none (unanswerable)'}")
         for row in example["rows"]:
             pages = ", ".join(f"{c.document} page {c.page}" for c in row.citations)
-            lines.append(f"- {row.model}: {_inline(row.answer) or '(empty)'}{f' ({pages})' if pages else ''}: "
-                         f"{row.outcome}, {_inline(row.reason)}")
+            lines.append(f"- {row.model}: {inline(row.answer) or '(empty)'}{f' ({pages})' if pages else ''}: "
+                         f"{row.outcome}, {inline(row.reason)}")
         lines.append("")
     packages = ", ".join(f"{name} {version}" for name, version in installed_packages().items())
     lines += ["## Recipe", "", "```yaml", render_recipe(recipe).rstrip(), "```", "", f"Versions: {packages}"]
@@ -162,23 +162,24 @@ def _lost_lines(summary: EvaluationSummary) -> list[str]:
     if not summary.waterfalls:
         return []
     head = ("stage", *(waterfall.model for waterfall in summary.waterfalls))
-    cells = [(row["label"], *map(str, row["counts"])) for row in stage_rows(summary)]
+    cells = [(row["label"], *map(str, row["counts"])) for row in stage_rows(summary.waterfalls)]
     lines = ["", "## Where are answers lost?", ""]
     lines += [f"- {waterfall.sentence()}" for waterfall in summary.waterfalls]
-    lines += ["", *_markdown_table(head, cells)] if cells else []
+    lines += ["", *markdown_table(head, cells)] if cells else []
     for waterfall in summary.waterfalls:
         for lost in waterfall.lost:
             told = "; ".join(f"{answer.question_id} ({answer.why})" for answer in lost.examples)
-            lines += ["", f"{waterfall.model}, {label_of(lost.stage, waterfall.k)}: {_inline(told)}"]
+            lines += ["", f"{waterfall.model}, {label_of(lost.stage, waterfall.k)}: {inline(told)}"]
     return lines
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(map(_inline, head))} |", f"|{' --- |' * len(head)}",
-            *(f"| {' | '.join(map(_inline, row))} |" for row in rows)]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table's lines, every cell made harmless."""
+    return [f"| {' | '.join(map(inline, head))} |", f"|{' --- |' * len(head)}",
+            *(f"| {' | '.join(map(inline, row))} |" for row in rows)]
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Return the text on one line, with what would open a cell, a tag or a code span made harmless."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
@@ -205,7 +206,7 @@ def render_html(
         calculation_header=CALCULATION_HEADER,
         calculations=calculation_rows(summary),
         waterfalls=_drawn_waterfalls(summary, list(answers), asked or {}),
-        stages=stage_rows(summary),
+        stages=stage_rows(summary.waterfalls),
         ladder_svg=Markup(draw_ladder(summary.ladder)),
         recall_svg=Markup(recall),
         curve_svg=Markup(draw_learning_curve(metrics)),
@@ -238,10 +239,10 @@ def _drawn_waterfalls(
     ]
 
 
-def stage_rows(summary: EvaluationSummary) -> list[dict[str, Any]]:
-    """Return one row a stage that lost an answer: its label, and how many it lost each model of ``summary.waterfalls``."""
-    counts = [{lost.stage: lost.count for lost in waterfall.lost} for waterfall in summary.waterfalls]
-    k = summary.waterfalls[0].k if summary.waterfalls else 0
+def stage_rows(waterfalls: Sequence[Waterfall]) -> list[dict[str, Any]]:
+    """Return one row a stage that lost an answer: its label, and how many it lost in each waterfall."""
+    counts = [{lost.stage: lost.count for lost in waterfall.lost} for waterfall in waterfalls]
+    k = waterfalls[0].k if waterfalls else 0
     return [{"label": label_of(stage, k), "counts": [count.get(stage, 0) for count in counts]}
             for stage in STAGES if any(stage in count for count in counts)]
 

@@ -124,12 +124,14 @@ def attribute_all(
     return found
 
 
-def build_waterfalls(graded: Sequence[Graded], asked: Mapping[str, Asked], k: int) -> tuple[Waterfall, ...]:
+def build_waterfalls(
+    graded: Sequence[Graded], asked: Mapping[str, Asked], k: int, names: Sequence[str] = MODELS
+) -> tuple[Waterfall, ...]:
     """Return the waterfall of each model that answered with retrieval, over all answerable questions.
 
     Questions whose document the index lacks were not asked with retrieval: they count as pages not read.
     """
-    models = [model for model in MODELS if any(row.model == model and row.setting == "retrieval" for row in graded)]
+    models = [model for model in names if any(row.model == model and row.setting == "retrieval" for row in graded)]
     return tuple(found for model in models if (found := _build(model, graded, asked, k)).n)
 
 
@@ -146,7 +148,7 @@ def _build(model: str, graded: Sequence[Graded], asked: Mapping[str, Asked], k: 
     for question_id in ids:
         if question_id not in right["retrieval"]:
             row = rows.get(("retrieval", question_id))
-            stage, why = (row.lost_at, row.lost_why) if row else attribute_left_out(asked[question_id])
+            stage, why = (row.lost_at or "untold", row.lost_why) if row else attribute_left_out(asked[question_id])
             told.setdefault(stage, []).append(LostAnswer(question_id, why))
     lost = tuple(
         Lost(stage, len(found), sum(answer.question_id in right["oracle"] for answer in found), tuple(found[:EXAMPLES_EACH]))

@@ -25,6 +25,7 @@ from ragtune.evaluation.ladder import (
 from ragtune.evaluation.log import ASKED, LOG, PASSAGES, AnswerLog
 from ragtune.evaluation.ranking import score_page_recall
 from ragtune.evaluation.rungs import Rungs, keep_questions, list_passages, open_rungs
+from ragtune.evaluation.samples import clusters_of
 from ragtune.evaluation.waterfall import attribute_all, build_waterfalls
 from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
 from ragtune.models.language import UNTUNABLE
@@ -296,12 +297,13 @@ def _summarise(
     recall = score_page_recall(
         [(q, rungs.found[q.id]) for q in questions if q.id in rungs.found and q.is_answerable], recipe.evaluation.recall_at
     )
+    confidence, clusters = recipe.evaluation.confidence, clusters_of(questions)
     return EvaluationSummary(
         name=recipe.name,
         folder=str(folder),
-        ladder=build_ladder(graded, recipe.evaluation.confidence),
-        comparisons=compare_models(graded, confidence=recipe.evaluation.confidence),
-        against_baselines=compare_baselines(graded, recipe.evaluation.confidence),
+        ladder=build_ladder(graded, confidence),
+        comparisons=compare_models(graded, confidence=confidence, clusters=clusters),
+        against_baselines=compare_baselines(graded, confidence, clusters),
         recall=recall.any_page if recall.n else {},
         recall_every_page=recall.every_page if recall.n else {},
         recall_n=recall.n,
@@ -310,6 +312,6 @@ def _summarise(
         missing_documents=rungs.missing_documents,
         pages_without_text=tuple(rungs.pages_without_text),
         notes=tuple(notes),
-        confidence=recipe.evaluation.confidence,
+        confidence=confidence,
         waterfalls=build_waterfalls(graded, rungs.asked, recipe.retrieval.k),
     )
