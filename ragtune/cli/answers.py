@@ -106,17 +106,17 @@ def evaluate(
     if fail_if_worse and against is None:
         raise click.UsageError("--fail-if-worse needs --against FOLDER: an earlier evaluation, or a run.")
     recipe = read_recipe(recipe_name, settings)
-    folders = [Path(path) if path else None for path in (out, index_path, dataset_path, run_path)]
+    out_folder, index, dataset, run = (Path(path) if path else None for path in (out, index_path, dataset_path, run_path))
     regression = None
     with progress() as report:
         if against is None:
             from ragtune.stages.evaluate import run_evaluate
 
-            found = run_evaluate(recipe, *folders, allow_mismatch=allow_mismatch, report=report)
+            found = run_evaluate(recipe, out_folder, index, dataset, run, allow_mismatch=allow_mismatch, report=report)
         else:
             from ragtune.stages.regression import run_gate
 
-            found, regression = run_gate(recipe, against, *folders, allow_mismatch=allow_mismatch, report=report)
+            found, regression = run_gate(recipe, against, out_folder, index, dataset, run, allow_mismatch, report)
     summary = found.to_dict()
     if as_json:
         print_json({**summary, "against": regression.to_dict()} if regression else summary)
@@ -148,9 +148,10 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
     Console().print(table)
     for comparison in (*summary.get("comparisons", ()), *summary.get("against_baselines", ())):
         a, b = comparison.get("a", "base"), comparison.get("b", "tuned")
+        test = "documents' sign flips" if comparison.get("test") == "sign_flips" else "McNemar"
         click.echo(
             f"{comparison['setting'].replace('_', ' ')}: {b} − {a} = {100 * comparison['difference']:+.0f} points, "
-            f"{'document' if comparison.get('test') == 'sign_flips' else 'McNemar'} p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
+            f"{test} p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))

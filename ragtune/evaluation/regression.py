@@ -58,8 +58,8 @@ def judge_regression(before: Side, after: Side) -> Regression:
     tests = {test.setting: test for test in versus.tests}
     setting = next((place for place in ORDER if place in tests), None)
     if setting is None:
-        raise RunError(f"{before.folder} and {after.folder} have no rung in common: {_rungs(before)} against {_rungs(after)}. "
-                       "Evaluate both with the same evaluation.settings.")
+        raise RunError(f"{before.folder} and {after.folder} have no rung in common: {_rungs(before)} against "
+                       f"{_rungs(after)}. Evaluate both with the same evaluation.settings.")
     test = tests[setting]
     comparison = dataclasses.replace(test.comparison, adjusted_p=None, correction="")  # one rung decides: one test
     named = [f"{model} of {folder}" for _, folder, model in versus.columns]

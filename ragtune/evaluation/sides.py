@@ -56,7 +56,7 @@ class Side:
     def questions(self) -> dict[str, Question]:
         """Return the questions by id; those of an older folder lack their evidence."""
         found = {row.question_id: Question(row.question_id, row.question, row.gold, kind=row.kind) for row in self.rows}
-        return {**found, **{question_id: entry.question for question_id, entry in self.asked.items() if question_id in found}}
+        return {**found, **{i: entry.question for i, entry in self.asked.items() if i in found}}
 
 
 def read_sides(folders: Sequence[Path]) -> tuple[Side, ...]:
