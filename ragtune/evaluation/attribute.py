@@ -58,11 +58,6 @@ def attribute(row: Graded, asked: Asked, sources: Sources, k: int) -> tuple[Stag
     return _lost_in_answer(row, asked, sources)
 
 
-def is_left_out(asked: Asked) -> bool:
-    """Whether a question was not asked with retrieval: its document is not in the index, or shut out by the recipe."""
-    return any(not (trail.is_present and trail.is_kept) and not trail.depth for trail in asked.trails)
-
-
 def attribute_left_out(asked: Asked) -> tuple[Stage, str]:
     """Return the stage of a question that was not asked with retrieval."""
     missing = [trail.document for trail in asked.trails if not trail.is_present]
@@ -114,7 +109,7 @@ def _lost_in_answer(row: Graded, asked: Asked, sources: Sources) -> tuple[Stage,
         if is_own:
             return "not_used", "refused, though the evidence stood in the prompt"
         if score_answer(asked.question, answer).outcome == "correct":
-            return "guarded", f"the guard refused '{answer}': {'; '.join(row.problems) or 'it did not say why'}"
+            return "guarded", f"the guard refused '{answer}'" + (f": {row.problems[0]}" if row.problems else "")
         said, guarded = f"{reasoning}\n{answer}", "; the guard refused the answer"
     amounts = set(find_amounts(said))
     for trail in trails:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ragtune.evaluation.attribute import STAGES, label_of
+from ragtune.evaluation.attribute import STAGES, attribute_left_out, label_of
 from ragtune.evaluation.ladder import Graded
 from ragtune.evaluation.trail import Asked, Trail
 from ragtune.records import SETTINGS, Passage, Setting
@@ -107,7 +107,7 @@ def _item(
 
 def _describe_search(entry: Asked) -> list[str]:
     """Return what the search made of the evidence, and its filter, as short lines."""
-    lines = []
+    lines = [f"Not asked with retrieval: {attribute_left_out(entry)[1]}"] if entry.is_left_out else []
     for trail in entry.trails:
         if trail.is_indexed and trail.depth:
             place = f"hit {trail.rank}" if trail.rank else f"not among the first {trail.depth} hits"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.evaluation.compare import Comparison, p_text
+from ragtune.evaluation.detectable import describe_detectable
 from ragtune.evaluation.ladder import told_comparison
 from ragtune.evaluation.page import SETTING_NAMES
 from ragtune.evaluation.sides import Side
@@ -63,7 +64,10 @@ def judge_regression(before: Side, after: Side) -> Regression:
     test = tests[setting]
     comparison = dataclasses.replace(test.comparison, adjusted_p=None, correction="")  # one rung decides: one test
     named = [f"{model} of {folder}" for _, folder, model in versus.columns]
-    return Regression(named[0], named[1], setting, comparison, versus.notes)
+    notes = versus.notes
+    if comparison.discordant and not comparison.is_shown:
+        notes = (*notes, describe_detectable(comparison.n, comparison.discordant, confidence=comparison.confidence))
+    return Regression(named[0], named[1], setting, comparison, notes)
 
 
 def _rungs(side: Side) -> str:

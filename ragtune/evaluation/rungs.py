@@ -121,7 +121,7 @@ def follow_all(
         hits, trace = found.get(question.id, []), traces.get(question.id, Trace())
         trails = tuple(follow(question, evidence, searcher, hits, trace) for evidence in question.evidence)
         named = tuple(dict.fromkeys(companies[t.document] for t in trails if companies.get(t.document)))
-        asked[question.id] = Asked(question, trace, trails, named)
+        asked[question.id] = Asked(question, trace, trails, named, is_left_out=question.id not in found)
         if question.id in found and any(t.is_indexed and (t.rank is None or t.rank > k) for t in trails):
             short.append(question)
     if short:

@@ -72,13 +72,15 @@ class Trail(Record):
 class Asked(Record):
     """A question with how its hits were found and what became of its evidence: a line of ``questions.jsonl``.
 
-    ``companies`` are those of the evidence's documents, where the index says.
+    ``is_left_out`` says that it was not asked with retrieval, because its document is not in the index or shut out by the
+    recipe's filter. ``companies`` are those of the evidence's documents, where the index says.
     """
 
     question: Question
     trace: Trace = field(default_factory=Trace)
     trails: tuple[Trail, ...] = ()
     companies: tuple[str, ...] = ()
+    is_left_out: bool = False
 
 
 def find_needed(question: Question, evidence: Evidence, page_text: str) -> Needed:

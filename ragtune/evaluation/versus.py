@@ -55,7 +55,6 @@ class Versus:
     graded: tuple[Graded, ...]
     asked: Mapping[str, Asked]
     confidence: float
-    is_clustered: bool
 
     @property
     def labels(self) -> list[str]:
@@ -72,7 +71,8 @@ class Versus:
 
     def how(self) -> str:
         """Return how was tested, in one sentence."""
-        by = "by whole documents (sign flips)" if self.is_clustered else "McNemar's exact test"
+        is_by_document = any(test.comparison.clusters > 1 for test in self.tests)
+        by = "by whole documents (exact sign flips)" if is_by_document else "McNemar's exact test"
         many = f"p is corrected by Holm's method for {len(self.tests)} tests; " if len(self.tests) > 1 else ""
         return TESTED.format(how=by, many=many)
 
@@ -111,8 +111,8 @@ def compare_sides(sides: Sequence[Side], wanted: Sequence[str] = ()) -> Versus:
     graded, asked = settle(sides, common, wanted)
     labels = [label for label, _, _ in columns]
     confidence = sides[0].recipe.evaluation.confidence
-    is_clustered = len(asked) == len(common.ids)
-    clusters = clusters_of(entry.question for entry in asked.values()) if is_clustered else None
+    is_known = len(asked) == len(common.ids)
+    clusters = clusters_of(entry.question for entry in asked.values()) if is_known else None
     tests = [(a, b, setting, comparison) for a, b in itertools.combinations(labels, 2)
              for setting, comparison in compare_models(graded, a, b, confidence, clusters)]
     if len(tests) > 1:
@@ -123,7 +123,7 @@ def compare_sides(sides: Sequence[Side], wanted: Sequence[str] = ()) -> Versus:
         len(common.ids), build_ladder(graded, confidence, labels), tuple(Tested(*test) for test in tests),
         build_waterfalls(graded, asked, sides[0].recipe.retrieval.k, labels),
         (*common.notes, *_answered_notes(graded, labels, len(common.ids)), *describe_settings(sides)),
-        tuple(graded), asked, confidence, is_clustered,
+        tuple(graded), asked, confidence,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ragtune.answering.prompt import number_passages
-from ragtune.evaluation.attribute import STAGES, attribute, attribute_left_out, is_left_out, label_of
+from ragtune.evaluation.attribute import STAGES, attribute, attribute_left_out, label_of
 from ragtune.evaluation.ladder import MODELS, Graded
 from ragtune.evaluation.trail import Asked
 from ragtune.records import Hit, Record, Setting
@@ -138,7 +138,7 @@ def build_waterfalls(
 def _build(model: str, graded: Sequence[Graded], asked: Mapping[str, Asked], k: int) -> Waterfall:
     rows = {(row.setting, row.question_id): row for row in graded if row.model == model}
     ids = [question_id for question_id, entry in asked.items()
-           if entry.question.is_answerable and (("retrieval", question_id) in rows or is_left_out(entry))]
+           if entry.question.is_answerable and (("retrieval", question_id) in rows or entry.is_left_out)]
     right: dict[Setting, set[str]] = {
         setting: {i for i in ids if (setting, i) in rows and rows[setting, i].outcome == "correct"}
         for setting in ("closed_book", "retrieval", "oracle")
