@@ -17,11 +17,11 @@ from ragtune.evaluation.attribute import LABELS, STAGES, attribute, label_of
 from ragtune.evaluation.ladder import EvaluationSummary, Graded, Shown
 from ragtune.evaluation.plots import draw_waterfall
 from ragtune.evaluation.rungs import open_rungs
-from ragtune.evaluation.trail import Asked, Needed, Trail, find_needed
+from ragtune.evaluation.trail import Asked, Needed, Trail, find_needed, follow
 from ragtune.evaluation.waterfall import Waterfall, build_waterfalls
 from ragtune.files import write_jsonl
 from ragtune.recipe.schema import Answering, Documents, Evaluation, Index, Recipe, Retrieval
-from ragtune.records import Chunk, Citation, Evidence, Hit, Question
+from ragtune.records import Chunk, Citation, Evidence, Hit, Question, Trace
 from ragtune.stages.evaluate import evaluate_models
 
 RECIPE = Recipe(name="test", answering=Answering(guard="none"), retrieval=Retrieval(k=2))
@@ -93,12 +93,25 @@ def test_the_first_of_two_losses_counts() -> None:
 def test_what_is_needed_of_a_page() -> None:
     assert find_needed(QUESTION, QUESTION.evidence[0], PAGE).figures == ("4210", "3900")
     in_year = find_needed(Question("q", "?", "In 2021"), Evidence("ACME", 1, "sales 2021"), PAGE)
-    assert in_year == Needed(words=("sales", "2021"))
+    assert in_year == Needed(words=("sales", "2021"), enough=1)
     assert find_needed(Question("q", "?", "Clocks"), Evidence("ACME", 1), PAGE) == Needed()
     assert Needed().is_held_by([""])
     assert not Needed().is_held_by([])
     assert NEEDED.is_held_by(["4,210", "3,900"])
     assert not NEEDED.is_held_by(["4,210"])
+
+
+def test_evidence_longer_than_a_chunk_is_held_by_a_chunk_that_has_its_share() -> None:
+    text = " ".join(f"word{letter * 4}" for letter in "abcdefghijkl")
+    parts = text.split()
+    stored = [Chunk(f"c{n}", "D", "D", " ".join(parts[4 * n : 4 * n + 4]), 1, 1, 0, 9) for n in range(3)]
+    question = Question("q", "?", "Much", (Evidence("D", 1, text),))
+    searcher = MemorySearcher(stored)
+    trail = follow(question, question.evidence[0], searcher, [Hit(stored[2], 1.0, 1, "x")], Trace())
+    assert (trail.is_indexed, trail.rank, trail.needed.enough) == (True, 1, 2)
+    few = MemorySearcher(stored[:1])
+    few.index = type("Index", (), {"page_text": lambda self, *_: text, "store": type("S", (), {"positions": {"D": 0}})})()
+    assert not follow(question, question.evidence[0], few, [], Trace()).is_indexed
 
 
 class Hiding(MemorySearcher):

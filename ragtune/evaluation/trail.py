@@ -5,6 +5,8 @@ Recorded while a question is searched for, so that a lost answer can be told fro
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,8 @@ from ragtune.seams import Searcher
 DEPTH = 50
 """So many hits are looked through for evidence that is not among those shown."""
 HALF = 0.5
-"""Share of the evidence's words that a text must have to hold it, where no figure says so."""
+"""Share of the evidence's words that the chunks of its page must have together; and of those that the best of them has, the
+share that passages must have to hold the evidence, which may be longer than a chunk. Where no figure says so."""
 _WORD = re.compile(r"[^\W_]{4,}")
 _YEARS = range(1900, 2100)
 
@@ -25,11 +28,12 @@ _YEARS = range(1900, 2100)
 @dataclass(frozen=True)
 class Needed(Record):
     """What must be read on an evidence page: the figures of answer and justification that stand there, failing these the
-    words of the evidence; neither where any of the page will do.
+    words of the evidence, of which ``enough`` do; neither where any of the page will do.
     """
 
     figures: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    enough: int = 0
 
     @property
     def may_stand_elsewhere(self) -> bool:
@@ -37,14 +41,17 @@ class Needed(Record):
         return bool(self.figures) and all(len(re.sub(r"\D", "", figure)) >= 3 for figure in self.figures)
 
     def is_held_by(self, texts: Iterable[str]) -> bool:
-        """Whether the texts together hold every figure, or half of the words; one text at least is needed."""
+        """Whether the texts together hold every figure, or enough of the words; one text at least is needed."""
         read = list(texts)
         if not read:
             return False
         if self.figures:
             return set(self.figures) <= {amount for text in read for amount in find_amounts(text)}
-        found = {word for text in read for word in _words(text)}
-        return len(found.intersection(self.words)) >= HALF * len(self.words)
+        return self.count_words(read) >= self.enough
+
+    def count_words(self, texts: Iterable[str]) -> int:
+        """Return how many of the words the texts hold together."""
+        return len({word for text in texts for word in _words(text)}.intersection(self.words))
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ def find_needed(question: Question, evidence: Evidence, page_text: str) -> Neede
     if figures := tuple(dict.fromkeys(amount for amount in telling if amount in on_page)):
         return Needed(figures)
     there = set(_words(page_text))
-    return Needed(words=tuple(dict.fromkeys(word for word in _words(evidence.text) if word in there)))
+    words = tuple(dict.fromkeys(word for word in _words(evidence.text) if word in there))
+    return Needed(words=words, enough=math.ceil(HALF * len(words)))
 
 
 def _words(text: str) -> list[str]:
@@ -110,10 +118,13 @@ def follow(question: Question, evidence: Evidence, searcher: Searcher, hits: Seq
     page_text = _page_text(searcher, evidence)
     chunks = searcher.chunks_on_page(evidence.document, evidence.page)
     needed = find_needed(question, evidence, page_text)
+    is_indexed = needed.is_held_by(chunk.text for chunk in chunks)
+    best = max((needed.count_words([chunk.text]) for chunk in chunks), default=0)
+    needed = dataclasses.replace(needed, enough=min(needed.enough, math.ceil(HALF * best)))
     return Trail(
         evidence.document, evidence.page,
         is_read=bool(page_text.strip()),
-        is_indexed=needed.is_held_by(chunk.text for chunk in chunks),
+        is_indexed=is_indexed,
         is_kept=_is_kept(searcher, evidence, trace.where),
         page_rank=rank_of(Needed(), evidence, hits), rank=rank_of(needed, evidence, hits), depth=len(hits), needed=needed,
     )  # fmt: skip
