@@ -21,12 +21,12 @@ from ragtune.datasets.prefer import (
     PairsResult,
     build_labels,
     build_pairs,
-    build_sampled_pairs,
     judge_completion,
     read_pairs,
     read_row,
     render_pair,
 )
+from ragtune.datasets.sampled import build_sampled_pairs
 from ragtune.errors import QuestionError, RunError
 from ragtune.files import write_jsonl
 from ragtune.models.rows import parse_prompt
