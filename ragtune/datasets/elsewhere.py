@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ragtune.answering.prompt import number_passages
 from ragtune.documents.pack import current_pack
+from ragtune.documents.statements import parse_columns
 from ragtune.models.rows import Row, Shown, parse_prompt, stems
 from ragtune.records import Chunk, Hit
 from ragtune.seams import Progress
@@ -60,7 +61,8 @@ def find_rows(
     for number, document in enumerate(documents, start=1):
         rows = defaultdict[Item, list[Row]](list)
         for chunk in index.chunks(document):
-            if chunk.metadata.get("columns"):  # a piece of a statement: in prose no line is a row
+            # A piece of a statement, or its beginning: in prose no line is a row.
+            if chunk.metadata.get("columns") or any(map(parse_columns, chunk.text.split("\n"))):
                 shown = number_passages([Hit(chunk, 0.0, 0, "")])[0]
                 for row in parse_prompt(f"[1] {shown.title}\n{shown.text}\n\nQuestion: ").rows:
                     for item in wanted.intersection(_items(row.label)):
