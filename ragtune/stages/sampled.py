@@ -19,7 +19,7 @@ from ragtune.errors import ModelError
 from ragtune.evaluation.answers import score_answer
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Example, Outcome, Question
+from ragtune.records import OUTCOMES, Example, Outcome, Question
 from ragtune.retrieval.search import open_searcher
 from ragtune.seams import Generator, Report, Sampler, Sampling, progress_of
 from ragtune.training.run import check_run_fits, open_run
@@ -97,6 +97,6 @@ def _count_outcomes(
     rows: Sequence[Example], questions: Sequence[Question], drawn: Sequence[Sequence[str]]
 ) -> dict[str, int]:
     """Return how many samples the scorer finds correct, with the right citations, wrong and refused."""
-    return dict(sorted(Counter(
-        judge_completion(as_shown(question, row), text, shown_passages(row), score_completion)
-        for row, question, samples in zip(rows, questions, drawn) for text in samples).items()))
+    found = Counter(judge_completion(as_shown(question, row), text, shown_passages(row), score_completion)
+                    for row, question, samples in zip(rows, questions, drawn) for text in samples)
+    return {outcome: found[outcome] for outcome in OUTCOMES}
