@@ -175,9 +175,11 @@ class _Asker:
         return Question(f"{name}-{hash_text(text)[:10]}", text, answer,
                         tuple(Evidence(name, page, line) for page, line in evidence), kind, "\n".join(lines), metadata)
 
-    def _two_years(self, source: Source) -> tuple[Fact, str, str] | None:
-        """Draw a row with two years, the later first."""
+    def _two_years(self, source: Source, is_compared: bool = True) -> tuple[Fact, str, str] | None:
+        """Draw a row with two years, the later first; where they are compared none whose amounts are changes already."""
         fact = source.pick(self.draw)
+        if fact.is_movement and is_compared:
+            return None
         years = sorted(fact.years, reverse=True)
         if len(years) < 2:
             return None
@@ -281,7 +283,7 @@ class _Asker:
 
     def _ask_multi_span(self, source: Source) -> Question | None:
         """Ask for the amounts of two years at once."""
-        drawn = self._two_years(source)
+        drawn = self._two_years(source, is_compared=False)
         if drawn is None or not self._take("multi_span", drawn[0], drawn[1]):
             return None
         fact, now, before = drawn
