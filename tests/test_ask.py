@@ -46,6 +46,8 @@ def test_facts_are_the_rows_that_speak_for_themselves() -> None:
 @pytest.mark.parametrize("label", [
     "Total", "Other, net", "Total other", "Basic", "United States", "Level 2", "provided by sales",
     "Proceeds from sale of", "Net cash provided by", "Sales (Note",
+    "Foreign exchange contracts Cost of sales", "Warrants and other rights Other assets", "Cash at December 31",
+    "Principal due on our debt", "Cash, beginning of year",
     "Revenue 2019", "Income, $5", "x" * 90 + " income", "(Loss) income", "Note 5 Debt",
 ])
 def test_labels_that_mean_nothing_alone_are_not_asked(label: str) -> None:
@@ -133,6 +135,12 @@ def test_no_change_of_a_change_is_asked() -> None:
     of_changes = {q.kind for q in asked if "change in cash" in q.evidence[0].text or "net debt" in q.evidence[0].text}
     assert "lookup" in of_changes
     assert not of_changes & {"difference", "growth", "yes_no"}
+
+
+def test_years_to_come_are_no_facts() -> None:
+    due = "Repayments\n(in millions)\n2022 2023\nTotal senior debt 40 50"
+    assert {f.label for f in find_facts(make_document("D", due))} == {"Total senior debt"}
+    assert find_facts(make_document("D", due, fiscal_year=2021)) == []
 
 
 def test_a_summary_with_flows_and_balances_is_asked_by_label() -> None:

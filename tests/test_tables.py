@@ -75,7 +75,7 @@ def test_a_label_over_two_lines_is_no_row() -> None:
 
 @pytest.mark.parametrize("title", [
     "Schedule I - Condensed Financial Information of Registrant", "(Parent Company Only)", "Unaudited pro forma results",
-    "Summarized financial information of equity method investees",
+    "Summarized financial information of equity method investees", "Assets and liabilities held for sale",
 ])
 def test_statements_of_somebody_else_are_left_out(title: str) -> None:
     assert "Net sales" in labels(STATEMENT)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact, Pages, find_facts
 from ragtune.datasets.wording import (
-    Asked,
     ask_amount,
+    call_as_printed,
     call_line,
     is_money,
     lower_first,
@@ -331,7 +331,7 @@ class _Asker:
             other = self.draw.choice(self.sources).pick(self.draw)
             if self._is_reported(other.label, company):
                 return None
-            fact, asked = other, Asked(lower_first(other.label), "were" if other.label.endswith("s") else "was")
+            fact, asked = other, call_as_printed(other)
         elif way == 1:
             known = {int(year) for year in self.years[company]}
             year = str(self.draw.choice((min(known) - self.draw.randint(3, 7), max(known) + self.draw.randint(2, 4))))

@@ -84,7 +84,7 @@ def find_facts(document: Document) -> list[Fact]:
     A row counts when its label speaks for itself and stands once on its page, and the amounts match distinct years in
     number. A primary statement's row must not be contradicted by another primary statement; any other row must be the
     only one of its label in the document, and its label have more than one word. Statements of somebody else than the
-    document's owner (a parent alone, a subsidiary, an investee) are left out.
+    document's owner (a parent alone, a subsidiary, an investee) and years to come are left out.
     """
     owner = str(document.metadata.get(current_pack().metadata.owner.column) or "")
     others = pages_of_others(document.pages, owner)
@@ -118,9 +118,12 @@ def _find_on_page(document: Document, page: Page) -> list[Fact]:
     is_primary = len(set(anchors)) >= 2 and len(rows) >= 8
     balances = is_primary and sum(bool(_BALANCE.match(label)) for label in labels) >= 2
     is_mixed = balances and any(map(_FLOW.match, labels))  # a summary: of each row its own label tells
+    own_year = document.metadata.get(current_pack().metadata.year)
+    last = str(own_year) if isinstance(own_year, int) else "9999"
     facts = []
     for row in rows:
-        if labels.count(row.label.lower()) == 1 and _is_usable(row):
+        is_schedule = max(row.years) > last  # of what falls due
+        if labels.count(row.label.lower()) == 1 and _is_usable(row) and not is_schedule:
             is_balance = bool(_BALANCE.match(row.label)) if is_mixed else balances
             facts.append(Fact(row.label, tuple(zip(row.years, row.amounts)), document.name, page.number, row.line, row.unit,
                               is_balance, is_primary, bool(_MOVEMENT.match(row.label))))

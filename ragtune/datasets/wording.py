@@ -31,13 +31,25 @@ def call_line(fact: Fact, draw: random.Random) -> Asked:
 
     A label that says more than the other names do (``used in``, ``non-current``) keeps its own.
     """
-    own = lower_first(fact.label)
-    head = re.split(r" (?:of|to|on|from|for|before|at|by|in|under|with|within|per|as) |, |\(", own)[0].strip()
-    own += "*" if head.endswith("s") and not head.endswith("ss") else ""
+    own = _own_name(fact.label)
     others = next((term.names for term in current_pack().terms if term.names_row(fact.label)), ())
     others = () if _OWN_NAME.search(fact.label) else others
-    chosen = draw.choice(others) if others and draw.random() < 0.5 else own
-    return Asked(chosen.removesuffix("*"), "were" if chosen.endswith("*") else "was")
+    return _asked(draw.choice(others) if others and draw.random() < 0.5 else own)
+
+
+def call_as_printed(fact: Fact) -> Asked:
+    """Return the name that a line has in its document."""
+    return _asked(_own_name(fact.label))
+
+
+def _asked(name: str) -> Asked:
+    return Asked(name.removesuffix("*"), "were" if name.endswith("*") else "was")
+
+
+def _own_name(label: str) -> str:
+    own = lower_first(label)
+    head = re.split(r" (?:of|to|on|from|for|before|at|by|in|under|with|within|per|as) |, | ?\(", own)[0].strip()
+    return own + ("*" if head.endswith("s") and not head.endswith("ss") else "")
 
 
 def lower_first(label: str) -> str:
