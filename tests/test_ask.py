@@ -137,6 +137,11 @@ def test_no_change_of_a_change_is_asked() -> None:
     assert not of_changes & {"difference", "growth", "yes_no"}
 
 
+@pytest.mark.parametrize("label", ["Tea and Other net revenues", "Net Interest Income", "Cost of Services Sold"])
+def test_names_within_a_label_do_not_make_it_two(label: str) -> None:
+    assert is_usable_label(label)
+
+
 def test_years_to_come_are_no_facts() -> None:
     due = "Repayments\n(in millions)\n2022 2023\nTotal senior debt 40 50"
     assert {f.label for f in find_facts(make_document("D", due))} == {"Total senior debt"}

@@ -51,6 +51,8 @@ def test_a_unit_holds_for_its_own_table_only() -> None:
     both = "The following tables show sales of each\nregion (in millions):\n2021 2020\nSales 4 3\nCosts\n2021 2020\n" \
            "Costs of sales 2 1"
     assert units(both) == {"Sales": "millions", "Costs of sales": "millions"}
+    dated = "Sales\n(in millions)\nFor the years ended December 31\n2021 2020\nExport sales 31 30"
+    assert units(dated) == {"Export sales": "millions"}
     titled = "Acme Inc.\n(in thousands)\n" + TWO_TABLES.replace("(in millions)\n", "")
     assert set(units(titled).values()) == {"thousands"}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ragtune.documents.names import fold_name, split_name
 from ragtune.documents.pack import PackPattern, current_pack
-from ragtune.documents.statements import YEAR, Head, parse_columns, parse_row, parse_unit, row_cells
+from ragtune.documents.statements import YEAR, Head, parse_columns, parse_row, parse_unit, row_cells, spare_words
 from ragtune.records import Page
 
 _CHANGES = PackPattern(lambda pack: pack.facts.changes)
@@ -104,7 +104,7 @@ def read_rows(text: str) -> Iterator[TableRow]:
     reader = _Reader(_title_unit([line for line in lines if line.strip()]))
     for place, line in enumerate(lines):
         row = None if parse_columns(line) else parse_row(line)
-        if row is None:
+        if row is None or not spare_words(row.label):  # For the years ended December 31
             reader.pass_line(line)
             continue
         above = reader.lead[-1] if reader.lead else ""
