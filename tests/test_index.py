@@ -10,17 +10,22 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from document_files import STATEMENT, write_folder, write_pdf, write_scan
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ragtune.errors import DocumentError, IndexFolderError, ModelError, RecipeError, RunError
 from ragtune.models import embed
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Document
 from ragtune.retrieval import build, vectors
 from ragtune.retrieval.dense import read_vectors
+from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index, build_index, open_index
 from ragtune.stages.index import run_index
 
@@ -56,6 +61,8 @@ def test_what_it_holds(docs: Path, tmp_path: Path) -> None:
     index = open_index(tmp_path / "index")
     assert (summary.documents, summary.pages, summary.added, summary.unchanged, summary.removed) == (3, 6, 3, 0, 0)
     assert (summary.id, summary.chunks) == (index.id, len(index.places))
+    assert index.places.tolist() == [[index.store.positions[chunk.document], chunk.page, chunk.last_page]
+                                     for chunk in index.store.all_chunks()]
     assert summary.pages_per_s > 0
     assert summary.chunks_per_s > 0
     assert summary.peak_memory_mb > 10
@@ -86,13 +93,32 @@ def test_what_it_holds(docs: Path, tmp_path: Path) -> None:
         index.document("ACME_2021_10k")
 
 
+CHUNKS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2)), max_size=5)
+"""First page and how many more, of each chunk of a document."""
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, True, 2, "a", "A", None]), CHUNKS), max_size=5),
+    st.sampled_from(["page = 2", "page != 2", "page <= 2 and x = 'a'", "not page >= 3 or x = 1",
+                     "page = 3 and document = 'd1'"]),
+)
+def test_a_filter_of_pages_keeps_what_it_says_of_each_chunk(documents: list, text: str) -> None:
+    where = parse_filter(text)
+    made = [Document(str(number), f"d{number}", "", (), {"x": value}) for number, (value, _) in enumerate(documents)]
+    places = [(number, page, page + more) for number, (_, chunks) in enumerate(documents) for page, more in sorted(chunks)]
+    index = SimpleNamespace(store=SimpleNamespace(documents=made), places=np.array(places, dtype=np.int32).reshape(-1, 3))
+    assert Index._find_kept(index, where).tolist() == [
+        any(where.matches({"x": documents[number][0], "document": f"d{number}", "page": page})
+            for page in range(first, last + 1)) for number, first, last in places]
+
+
 def test_a_second_run_does_nothing(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_index(recipe(docs), tmp_path / "index")
-    before = (tmp_path / "index" / "manifest.json").stat()
+    before = (tmp_path / "index" / "manifest.json").stat().st_mtime_ns
     monkeypatch.setattr(HashEmbedder, "embed_passages", lambda *_: pytest.fail("embedded again"))
     summary = build_index(recipe(docs), tmp_path / "index")
     assert (summary.unchanged, summary.added, summary.changed, summary.removed) == (3, 0, 0, 0)
-    assert (tmp_path / "index" / "manifest.json").stat() == before
+    assert (tmp_path / "index" / "manifest.json").stat().st_mtime_ns == before
 
 
 def change_documents(docs: Path) -> None:
@@ -184,8 +210,10 @@ def test_a_kill_while_embedding(docs: Path, tmp_path: Path) -> None:
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Document
 from ragtune.retrieval import vectors
 from ragtune.retrieval.index import build_index
 whole = HashEmbedder.embed_passages
