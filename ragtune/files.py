@@ -13,13 +13,15 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RagtuneError, RunError
 
 FORMAT = 1
+_FEW_BYTES = 1 << 24  # hashed before other threads would have started
 PACKAGES = ("ragtune", "torch", "transformers", "peft", "trl", "bitsandbytes", "sentence-transformers", "faiss-cpu",
             "bm25s", "pypdfium2")
 
@@ -33,6 +35,17 @@ def hash_file(path: Path) -> str:
     """Return the sha256 of a file's bytes as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def hash_files(paths: Sequence[Path]) -> list[str]:
+    """Return the sha256 of each file, worked out on all cores: hashing lets other threads run."""
+    sizes = [path.stat().st_size for path in paths]
+    if sum(sizes) < _FEW_BYTES:
+        return [hash_file(path) for path in paths]
+    largest_first = sorted(range(len(paths)), key=lambda place: -sizes[place])
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        digests = dict(zip(largest_first, pool.map(hash_file, (paths[place] for place in largest_first))))
+    return [digests[place] for place in range(len(paths))]
 
 
 def _digest(file: Any) -> str:
@@ -161,10 +174,10 @@ def recover_folder(target: Path) -> None:
 
 def write_manifest(folder: Path, kind: str, **entries: Any) -> dict[str, Any]:
     """Write ``manifest.json``: kind, format, time, package versions, ``entries`` and size and hash of every file."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"]
     files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "manifest.json"
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest}
+        for path, digest in zip(paths, hash_files(paths))
     }
     manifest = {
         "kind": kind,
@@ -210,10 +223,14 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
         raise error(f"{folder} has format {manifest.get('format')}, this ragtune reads {FORMAT}. Build it again. {make}")
     if manifest.get("manifest_sha256", hash_manifest(manifest)) != hash_manifest(manifest):
         raise error(f"{path} is damaged: its entries are not those written. Build it again. {make}")
-    for name, facts in manifest.get("files", {}).items() if check_files else ():
-        file = folder / name
-        if not file.is_file():
+    wanted: dict[str, Any] = manifest.get("files", {}) if check_files else {}
+    for name in wanted:
+        if not (folder / name).is_file():
             raise error(f"{folder} is damaged: {name} is missing. Build it again. {make}")
-        if file.stat().st_size != facts["bytes"] or hash_file(file) != facts["sha256"]:
-            raise error(f"{folder} is damaged: {name} is not what the manifest says. Build it again. {make}")
+    changed = [name for name, facts in wanted.items() if (folder / name).stat().st_size != facts["bytes"]]
+    if not changed:
+        digests = hash_files([folder / name for name in wanted])
+        changed = [name for (name, facts), digest in zip(wanted.items(), digests) if digest != facts["sha256"]]
+    if changed:
+        raise error(f"{folder} is damaged: {changed[0]} is not what the manifest says. Build it again. {make}")
     return manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ragtune.records import Answer, Chunk, Hit, Message, Question, Score
@@ -72,7 +73,7 @@ class Reranker(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """Writes completions. Greedy unless its settings say otherwise."""
+    """Writes completions, greedily: the same prompts, the same completions."""
 
     name: str
     context_tokens: int
@@ -85,6 +86,37 @@ class Generator(Protocol):
         self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
     ) -> list[str]:
         """Return one completion per prompt, in order, without special tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn: ``samples`` a prompt, from the words that together hold ``top_p`` of the probability.
+
+    ``temperature`` 0 is greedy, so that all samples of a prompt are one; 1 draws by the model's own probabilities. The same
+    ``seed`` gives the same samples of the same prompts where the engine can: see the ``sample`` of each.
+    """
+
+    samples: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A generator that can draw completions at random."""
+
+    name: str
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> list[list[str]]:
+        """Return ``sampling.samples`` completions per prompt, in the prompts' order, without special tokens."""
         ...
 
 

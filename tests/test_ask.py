@@ -46,6 +46,8 @@ def test_facts_are_the_rows_that_speak_for_themselves() -> None:
 @pytest.mark.parametrize("label", [
     "Total", "Other, net", "Total other", "Basic", "United States", "Level 2", "provided by sales",
     "Proceeds from sale of", "Net cash provided by", "Sales (Note",
+    "Foreign exchange contracts Cost of sales", "Warrants and other rights Other assets", "Cash at December 31",
+    "Principal due on our debt", "Cash, beginning of year",
     "Revenue 2019", "Income, $5", "x" * 90 + " income", "(Loss) income", "Note 5 Debt",
 ])
 def test_labels_that_mean_nothing_alone_are_not_asked(label: str) -> None:
@@ -91,6 +93,9 @@ def test_repeated_years_over_columns_are_left_out() -> None:
     ("Net loss", "(78)", -78, "-$78 million"),
     ("Other income (expense), net", "(5)", -5, "-$5 million"),
     ("Accumulated other comprehensive loss", "(7)", -7, "-$7 million"),
+    ("Provision for income taxes", "(9)", 9, "$9 million"),
+    ("Total deferred tax liabilities", "(51)", 51, "$51 million"),
+    ("Less accumulated depreciation", "(6)", 6, "$6 million"),
 ])
 def test_what_is_paid_out_is_positive_and_a_loss_negative(label: str, printed: str, value: float, answer: str) -> None:
     row = fact(label, printed, printed)
@@ -113,7 +118,42 @@ def test_lines_have_more_than_one_name() -> None:
     assert call_line(fact("Dividend income of plants", "1", "2"), random.Random(0)).be == "was"
     assert (lower_first("TOTAL ASSETS"), lower_first("EBITDA income"), lower_first("Net sales")) == (
         "total assets", "EBITDA income", "net sales")
+    assert lower_first("Total Liabilities and Shareholders' Equity of PG&E") == (
+        "total liabilities and shareholders' equity of PG&E")
+    assert lower_first("Increase/(Decrease) in cash") == "increase/(decrease) in cash"
     assert (possessive("Acme"), possessive("Norvane Industries")) == ("Acme's", "Norvane Industries'")
+
+
+@pytest.mark.parametrize("label", ["Net cash used in investing activities", "Deferred revenue, non-current", "Net loss"])
+def test_a_label_that_says_more_keeps_its_name(label: str) -> None:
+    assert {call_line(fact(label, "(5)", "(4)"), random.Random(seed)).phrase for seed in range(20)} == {lower_first(label)}
+
+
+def test_no_change_of_a_change_is_asked() -> None:
+    moved = make_document("M_2021_10K", STATEMENT + "\nNet change in cash 31 22\nIncrease in net debt 7 5", company="M")
+    asked = [q for seed in range(8) for q in ask_questions(MemoryPages(moved), 80, seed) if q.evidence]
+    of_changes = {q.kind for q in asked if "change in cash" in q.evidence[0].text or "net debt" in q.evidence[0].text}
+    assert "lookup" in of_changes
+    assert not of_changes & {"difference", "growth", "yes_no"}
+
+
+@pytest.mark.parametrize("label", ["Tea and Other net revenues", "Net Interest Income", "Cost of Services Sold"])
+def test_names_within_a_label_do_not_make_it_two(label: str) -> None:
+    assert is_usable_label(label)
+
+
+def test_years_to_come_are_no_facts() -> None:
+    due = "Repayments\n(in millions)\n2022 2023\nTotal senior debt 40 50"
+    assert {f.label for f in find_facts(make_document("D", due))} == {"Total senior debt"}
+    assert find_facts(make_document("D", due, fiscal_year=2021)) == []
+
+
+def test_a_summary_with_flows_and_balances_is_asked_by_label() -> None:
+    summary = STATEMENT + "\nTotal assets 9,000 8,000\nTotal liabilities 4,000 3,900"
+    balance = {f.label: f.is_balance for f in find_facts(make_document("S", summary, company="S"))}
+    assert balance["Total assets"]
+    assert balance["Total liabilities"]
+    assert not balance["Net sales"]
 
 
 def check(question: Question, pages: MemoryPages) -> None:

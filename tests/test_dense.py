@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtune.errors import IndexFolderError, ModelError
-from ragtune.retrieval import dense
+from ragtune.retrieval import dense, lexical
 from ragtune.retrieval.codes import MANY, choose_kind, encode, make_flat
 from ragtune.retrieval.dense import Dense, build_dense, open_dense, read_vectors, search_dense
-from ragtune.retrieval.lexical import build_lexical, open_lexical, search_lexical, tokenise
+from ragtune.retrieval.lexical import build_lexical, open_lexical, score_lexical, search_lexical, tokenise
 
 DIMENSION = 32
 
@@ -195,6 +195,23 @@ def test_bm25_under_a_filter(tmp_path: Path, share: float | None) -> None:
     found = search_lexical(index, ["word1 word2 word2 word7"], 10, keep)[0]
     assert [row for row, _ in found] == [row for row, _ in wanted]
     assert np.allclose([s for _, s in found], [s for _, s in wanted])
+    kept = np.arange(5000) if keep is None else np.flatnonzero(keep)
+    totals = score_lexical(index, "word1 word2 word2 word7", kept)
+    assert {int(row): total for row, total in zip(kept, totals) if total} == {
+        row: score for row, score in every if keep is None or keep[row]}
+
+
+def test_words_sorted_in_parts_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = np.random.default_rng(2)
+    texts = [" ".join(f"w{word}x" for word in draws.zipf(1.3, draws.integers(0, 30)) % 200) for _ in range(300)]
+    for name, most in (("whole", 1 << 23), ("parts", 50)):
+        monkeypatch.setattr(lexical, "_SORTED", most)
+        (tmp_path / name).mkdir()
+        build_lexical(texts, tmp_path / name)
+    names = sorted(path.name for path in (tmp_path / "whole" / "lexical").iterdir())
+    assert len(names) == 7
+    for name in names:
+        assert (tmp_path / "whole" / "lexical" / name).read_bytes() == (tmp_path / "parts" / "lexical" / name).read_bytes()
 
 
 def test_damaged_words_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import torch
 from tiny_model import make_adapter, make_tiny_model
 
 from ragtune.answering.prompt import render_prompt
@@ -11,6 +14,7 @@ from ragtune.models.language import open_counter, open_generator
 from ragtune.recipe.schema import Generator
 from ragtune.records import Message, Passage
 from ragtune.seams import Generator as Seam
+from ragtune.seams import Sampler, Sampling
 
 ENGINES = ("transformers", "ctranslate2")
 LENGTHS = (1, 9, 3, 7, 2)
@@ -173,3 +177,47 @@ def test_the_default_engine_gives_what_plain_generate_does(bundled_adapter):
             written = model.generate(**sent, max_new_tokens=24, do_sample=False)[0, sent["input_ids"].shape[1] :]
         wanted.append(tokenizer.decode(written, skip_special_tokens=True).strip())
     assert open_generator(Generator(device="cpu"), bundled_adapter).generate(prompts, 24) == wanted
+
+
+def test_samples_come_again_under_their_seed_and_not_under_another(generator):
+    drawn = Sampling(samples=3, temperature=1.0, seed=1)
+    seen = []
+    first = generator.sample(PROMPTS, 12, drawn, lambda done, total: seen.append((done, total)))
+    assert [len(samples) for samples in first] == [3] * len(PROMPTS)
+    assert len({text for samples in first for text in samples}) > len(PROMPTS)
+    assert seen[-1] == (15, 15)
+    assert generator.sample(PROMPTS, 12, drawn) == first
+    assert generator.sample(PROMPTS, 12, dataclasses.replace(drawn, seed=2)) != first
+    assert isinstance(generator, Sampler)
+
+
+def test_without_temperature_all_samples_are_the_greedy_one_and_sampling_leaves_no_trace(generator):
+    greedy = generator.generate(PROMPTS, 12)
+    assert generator.sample(PROMPTS, 12, Sampling(samples=2, temperature=0.0, seed=4)) == [[text] * 2 for text in greedy]
+    torch.manual_seed(7)
+    wanted = torch.rand(1)
+    torch.manual_seed(7)
+    generator.sample(PROMPTS[:1], 12, Sampling(temperature=1.0))
+    assert torch.rand(1) == wanted
+    assert generator.generate(PROMPTS, 12) == greedy
+
+
+def test_little_top_p_leaves_the_likeliest_word_only(generator):
+    narrow = Sampling(samples=2, temperature=1.0, top_p=1e-4, seed=3)
+    assert generator.sample(PROMPTS, 12, narrow) == [[text] * 2 for text in generator.generate(PROMPTS, 12)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_bundled_model_is_sampled(engine):
+    """The shipped weights: the same seed the same answers, another seed others, temperature 0 the greedy one."""
+    if engine == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+    generator = open_generator(Generator(device="cpu", engine=engine))
+    prompts = bundled_prompts()[::3]
+    drawn = Sampling(samples=2, temperature=0.8, top_p=0.95, seed=1)
+    first = generator.sample(prompts, 24, drawn)
+    assert generator.sample(prompts, 24, drawn) == first
+    assert generator.sample(prompts, 24, dataclasses.replace(drawn, seed=2)) != first
+    greedy = generator.generate(prompts, 24)
+    assert [samples[0] for samples in generator.sample(prompts, 24, dataclasses.replace(drawn, temperature=0.0))] == greedy
+    assert first != [[text] * 2 for text in greedy]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragtune import files
 from ragtune.errors import RunError
 from ragtune.files import building_folder, read_jsonl, read_manifest, recover_folder, write_jsonl, write_manifest
 from ragtune.records import Answer, Chunk, Citation, Evidence, Hit, Question
@@ -112,6 +113,21 @@ def test_other_kind_and_format_are_refused(tmp_path):
     (tmp_path / "a/manifest.json").write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(RunError, match="format 99"):
         read_manifest(tmp_path / "a", "index")
+
+
+def test_files_hashed_by_several_threads_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_FEW_BYTES", 0)
+    with building_folder(tmp_path / "a") as folder:
+        for number in range(20):
+            (folder / f"{number:02}.bin").write_bytes(bytes([number]) * (1 << (number % 5 + 10)))
+        write_manifest(folder, "index")
+    manifest = read_manifest(tmp_path / "a", "index")
+    assert {name: facts["sha256"] for name, facts in manifest["files"].items()} == {
+        name: files.hash_file(tmp_path / "a" / name) for name in manifest["files"]}
+    for name, data in (("13.bin", b"\x0c" + b"\x0d" * ((1 << 13) - 1)), ("07.bin", b"short")):
+        (tmp_path / "a" / name).write_bytes(data)
+        with pytest.raises(RunError, match=f"damaged: {name} is not what"):
+            read_manifest(tmp_path / "a", "index")
 
 
 def test_bad_lines_are_named(tmp_path):

@@ -10,18 +10,23 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from document_files import STATEMENT, write_folder, write_pdf, write_scan
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ragtune.errors import DocumentError, IndexFolderError, ModelError, RecipeError, RunError
 from ragtune.files import hash_text
 from ragtune.models import embed
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Document
 from ragtune.retrieval import intake, vectors
 from ragtune.retrieval.dense import read_vectors
+from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index, build_index, open_index
 from ragtune.stages.index import run_index
 
@@ -57,6 +62,8 @@ def test_what_it_holds(docs: Path, tmp_path: Path) -> None:
     index = open_index(tmp_path / "index")
     assert (summary.documents, summary.pages, summary.added, summary.unchanged, summary.removed) == (3, 6, 3, 0, 0)
     assert (summary.id, summary.chunks) == (index.id, len(index.places))
+    assert index.places.tolist() == [[index.store.positions[chunk.document], chunk.page, chunk.last_page]
+                                     for chunk in index.store.all_chunks()]
     assert summary.pages_per_s > 0
     assert summary.chunks_per_s > 0
     assert summary.peak_memory_mb > 10
@@ -85,6 +92,27 @@ def test_what_it_holds(docs: Path, tmp_path: Path) -> None:
         index.chunk("nope")
     with pytest.raises(IndexFolderError, match=r"no document 'ACME_2021_10k'. Did you mean 'ACME_2021_10K'"):
         index.document("ACME_2021_10k")
+
+
+CHUNKS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2)), max_size=5)
+"""First page and how many more, of each chunk of a document."""
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, True, 2, "a", "A", None]), CHUNKS), max_size=5),
+    st.sampled_from(["page = 2", "page != 2", "page <= 2 and x = 'a'", "not page >= 3 or x = 1",
+                     "page = 3 and document = 'd1'"]),
+)
+def test_a_filter_of_pages_keeps_what_it_says_of_each_chunk(documents: list, text: str) -> None:
+    where = parse_filter(text)
+    made = [Document(str(number), f"d{number}", "", (), {"x": value}) for number, (value, _) in enumerate(documents)]
+    places = [(number, page, page + more) for number, (_, chunks) in enumerate(documents) for page, more in sorted(chunks)]
+    index = object.__new__(Index)
+    index.store = SimpleNamespace(documents=made)
+    index.places = np.array(places, dtype=np.int32).reshape(-1, 3)
+    assert index._find_kept(where).tolist() == [
+        any(where.matches({"x": documents[number][0], "document": f"d{number}", "page": page})
+            for page in range(first, last + 1)) for number, first, last in places]
 
 
 def test_a_second_run_does_nothing(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +214,10 @@ def test_a_kill_while_embedding(docs: Path, tmp_path: Path) -> None:
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from ragtune.models.fake import HashEmbedder
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Document
 from ragtune.retrieval import vectors
 from ragtune.retrieval.index import build_index
 whole = HashEmbedder.embed_passages

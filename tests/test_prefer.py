@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_fakes import ACME, ZENITH, MemorySearcher, count_words
+from dataset_fakes import ACME, ZENITH, MemorySearcher, count_words, make_document
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_instruct import CAPEX, NOTHING, RATIO, SALES, A
 
 from ragtune.answering.prompt import REFUSAL
+from ragtune.datasets.distract import labels_of
+from ragtune.datasets.elsewhere import Elsewhere, find_rows
 from ragtune.datasets.forms import own_operands, parse_stated, restate
 from ragtune.datasets.instruct import build_examples
 from ragtune.datasets.lineage import shown_passages
@@ -21,18 +25,17 @@ from ragtune.datasets.prefer import (
     PairsResult,
     build_labels,
     build_pairs,
-    build_sampled_pairs,
     judge_completion,
     read_pairs,
     read_row,
     render_pair,
 )
-from ragtune.errors import QuestionError, RunError
+from ragtune.errors import RunError
 from ragtune.files import write_jsonl
-from ragtune.models.rows import parse_prompt
+from ragtune.models.rows import Row, parse_prompt
 from ragtune.recipe.schema import Dataset, Generator, Pairs, Retrieval
-from ragtune.records import Evidence, Example, Pair, Question
-from ragtune.stages.prefer import score_completion
+from ragtune.records import Chunk, Document, Evidence, Example, Pair, Question
+from ragtune.stages.sampled import score_completion
 
 SALES_ROW = (Evidence(A, 2, "Net sales $ 4,210 $ 3,900"),)
 GROWTH = Question("growth", "What was the growth rate of Acme's net sales from FY2020 to FY2021?", "7.9%", SALES_ROW,
@@ -148,6 +151,68 @@ def test_other_company_is_taken_where_the_question_names_its_own() -> None:
     assert "Net sales 2021: 9,876" in {bare(pair.rejected).split("\n")[0] for pair in pairs}
     unnamed = Question("n", "What were net sales in 2021?", SALES.answer, SALES.evidence, "lookup", SALES.justification)
     assert not of_reason(make_pairs(unnamed), "other_company")
+
+
+def own_rows(question: Question) -> list[Example]:
+    """Return rows that show passages of Acme only, as a search does that goes to the company asked about."""
+    return list(build_examples([question], MemorySearcher(ACME), count_words, Dataset(
+        gold_share=1.0, closed_book_share=0.0, distractors=1, max_dropped_share=1, rows_per_question=2), Retrieval(k=4),
+        Generator()).examples)
+
+
+def make_elsewhere(*questions: Question, names: Sequence[str] = (ZENITH.name,)) -> Elsewhere:
+    labels = {label for question in questions for label in labels_of(question)}
+    return find_rows(Stored(ACME, ZENITH), names, labels)
+
+
+class Stored(MemorySearcher):
+    """An index that hands out the chunks of a document."""
+
+    def __init__(self, *documents: Document) -> None:
+        super().__init__(*documents)
+        self.stored, self.chunks = self.chunks, self.of  # type: ignore[assignment]
+
+    def of(self, document: str) -> list[Chunk]:
+        return [chunk for chunk in self.stored if chunk.document == document]
+
+
+ONLY_OTHER = Pairs.model_validate({**dict.fromkeys(MISTAKES, 0.0), "other_company": 1.0})
+
+
+def test_where_no_other_company_is_shown_its_amount_comes_from_the_index() -> None:
+    for question, said in ((SALES, ["Net sales 2021: 9,876"]), (GROWTH, ["Net sales 2021: 9,876", "Net sales 2020: 9,123"])):
+        rows = own_rows(question)
+        assert "Zenith" not in rows[0].prompt[-1]["content"]
+        assert not build_pairs(rows, [question], score_completion, ONLY_OTHER).pairs
+        made = build_pairs(rows, [question], score_completion, ONLY_OTHER, elsewhere=make_elsewhere(question))
+        assert made.pairs
+        for pair in made.pairs:
+            assert bare(pair.rejected).split("\n")[: len(said)] == said
+            cited = [line.rpartition("[")[2] for line in pair.chosen.split("\n") if line.endswith("]")]
+            assert [line.rpartition("[")[2] for line in pair.rejected.split("\n") if line.endswith("]")] == cited
+            assert pair.provenance["rejected_outcome"] == "wrong"
+
+
+def test_no_amount_comes_from_the_company_itself_nor_from_a_row_of_another_name_or_year() -> None:
+    assert not build_pairs(own_rows(SALES), [SALES], score_completion, ONLY_OTHER,
+                           elsewhere=make_elsewhere(SALES, names=(ACME.name,))).pairs
+    assert make_elsewhere(NOTHING).rows == {}
+    row = read_row(own_rows(SALES)[0], SALES).own[0][0]
+    earlier = Row(row.label, {"1999": "1"}, row.passage)
+    elsewhere = make_elsewhere(SALES)
+    assert [found[0][0].cells["2021"] for found in elsewhere.find([(row, "2021")], random.Random(0))] == ["9,876"]
+    assert not list(elsewhere.find([(earlier, "1999")], random.Random(0)))
+    margin = Row(row.label, {"2021": "41.2%"}, row.passage)
+    assert not list(elsewhere.find([(margin, "2021")], random.Random(0)))
+
+
+def test_another_s_row_may_be_worded_otherwise_where_the_pack_says_it_is_the_same() -> None:
+    other = make_document("OTHER_2021_10K", "Other Corporation\n(in millions)\n2021 2020\nTotal revenues $ 777 $ 666\n"
+                          "Operating income 55 44", company="Other", form="10-K", fiscal_year=2021)
+    elsewhere = find_rows(Stored(other), [other.name], ["net sales"])
+    row = read_row(own_rows(SALES)[0], SALES).own[0][0]
+    (found,) = elsewhere.find([(row, "2021")], random.Random(0))
+    assert found[0][0].cite("2021") == f"Net sales 2021: 777 [{row.passage.number}]"
 
 
 def test_wrong_citation_names_a_shown_passage_without_the_amount() -> None:
@@ -293,40 +358,6 @@ def test_citations_are_part_of_the_outcome() -> None:
     assert score_completion(SALES, other) == "correct"
     assert judge_completion(SALES, other, passages, score_completion) == "wrong"
     assert read_row(row, SALES).own[0][0].label == "Net sales"
-
-
-def test_sampled_answers_pair_the_best_with_the_likeliest_mistake() -> None:
-    row = make_rows(SALES)[0]
-    wrong, rare = "Net sales 2020: 3,900 [1]\nAnswer: $3,900 million", "Answer: $1 million"
-    samples = [rare, wrong, REFUSAL, row.completion, wrong, f"{row.completion} "]
-    made = build_sampled_pairs([row], [SALES], [samples], score_completion, per_row=3)
-    assert [(pair.chosen, pair.rejected) for pair in made.pairs] == [
-        (row.completion, wrong), (row.completion, rare), (row.completion, REFUSAL)]
-    assert [pair.provenance["rejected_outcome"] for pair in made.pairs] == ["wrong", "wrong", "refused"]
-    without_gold = make_rows(SALES, gold_share=0.0)[0]
-    refused = build_sampled_pairs([without_gold], [SALES], [samples], score_completion).pairs[0]
-    assert refused.chosen == REFUSAL  # what the passages do not hold is refused, even where the guess is right
-
-
-def test_sampled_answers_without_right_or_wrong_are_counted() -> None:
-    row = make_rows(SALES)[0]
-    longer = f"Net sales were $4,210 million\n{row.completion}"
-    cases = [["Answer: $1", "Answer: $2"], [row.completion], [row.completion, longer]]
-    made = build_sampled_pairs([row] * 3, [SALES] * 3, cases, score_completion)
-    assert made.pairs == ()
-    assert made.skipped == {"fewer than two different samples": 1, "no sample is correct": 1, "no sample is worse": 1}
-    with pytest.raises(QuestionError, match="1 rows, 1 questions and 2 lists"):
-        build_sampled_pairs([row], [SALES], [[], []], score_completion)
-
-
-def test_a_judges_numbers_stand_in_for_outcomes() -> None:
-    row = make_rows(SALES)[0]
-    scores = {"a": 0.9, "b": 0.4, "c": 0.7}
-    made = build_sampled_pairs([row], [SALES], [list(scores)], lambda question, text: scores[text], min_difference=0.3)
-    assert [(p.chosen, p.rejected, p.provenance["chosen_score"], p.provenance["rejected_score"]) for p in made.pairs] == [
-        ("a", "b", 0.9, 0.4)]
-    close = build_sampled_pairs([row], [SALES], [["a", "c"]], lambda question, text: scores[text], min_difference=0.3)
-    assert close.skipped == {"no sample is worse": 1}
 
 
 def test_labels_hold_each_completion_once() -> None:

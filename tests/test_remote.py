@@ -11,6 +11,7 @@ from ragtune.models.language import open_counter, open_generator
 from ragtune.models.remote import PROVIDERS, ChatGenerator, approximate_tokens, is_remote, open_chat
 from ragtune.recipe.schema import Generator
 from ragtune.records import Message
+from ragtune.seams import Sampling
 
 SECTION = Generator(model="openai:gpt-4o-mini", batch_size=2)
 PROMPT = [Message(role="system", content="Answer."), Message(role="user", content="Question: 1 + 1?")]
@@ -120,6 +121,30 @@ def test_settings_reach_the_provider(monkeypatch):
     open_generator(Generator(model="ollama:llama3.2:1b"))
     assert seen["model"] == "llama3.2:1b"
     assert seen["num_predict"] == 96
+
+
+def test_a_temperature_a_top_p_and_a_seed_a_round_reach_the_provider(monkeypatch):
+    seen, counts = [], []
+
+    def init(model, **settings):
+        seen.append({name: settings[name] for name in ("temperature", "top_p", "seed", "random_seed") if name in settings})
+        return fake_chat([f"{len(seen)}a", f"{len(seen)}b"])
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", init)
+    drawn = Sampling(samples=2, temperature=0.7, top_p=0.9, seed=5)
+    one_by_one = SECTION.model_copy(update={"batch_size": 1})
+    samples = open_generator(one_by_one).sample([PROMPT, PROMPT], 96, drawn, lambda *at: counts.append(at))
+    assert samples == [["2a", "3a"], ["2b", "3b"]]
+    assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [{"temperature": 0.0}, {"temperature": 0.7, "top_p": 0.9, "seed": 5},
+                    {"temperature": 0.7, "top_p": 0.9, "seed": 6}]
+    seen.clear()
+    greedy = open_generator(one_by_one).sample([PROMPT], 96, Sampling(samples=3, temperature=0.0))
+    assert (greedy, seen) == ([["1a"] * 3], [{"temperature": 0.0}])
+    open_generator(Generator(model="mistralai:m")).sample([PROMPT], 96, Sampling(temperature=1.0))
+    assert seen[-1] == {"temperature": 1.0, "random_seed": 0}
+    open_generator(Generator(model="anthropic:m")).sample([PROMPT], 96, Sampling(temperature=1.0))
+    assert seen[-1] == {"temperature": 1.0}
 
 
 def test_remote_models_take_no_adapter(tmp_path):

@@ -141,7 +141,7 @@ def test_pairs_folder_holds_both_sides_and_a_manifest(made: PairsSummary, recipe
     folder = Path(made.folder)
     assert folder == Path(recipe.work) / "tiny" / "pairs"
     manifest = read_manifest(folder, "pairs")
-    assert set(manifest["files"]) == {"pairs.jsonl", "kto.jsonl", "pairs_test.jsonl", "kto_test.jsonl"}
+    assert set(manifest["files"]) == {"pairs.jsonl", "kto.jsonl", "pairs_test.jsonl", "kto_test.jsonl", "README.md"}
     dataset = read_manifest(Path(made.dataset), "dataset")
     assert (manifest["dataset_id"], manifest["prompt_hash"]) == (dataset["id"], dataset["prompt_hash"])
     assert manifest["index_id"] == dataset["index_id"] == open_index(Path(recipe.work) / "tiny/index").id

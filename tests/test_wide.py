@@ -57,6 +57,8 @@ def test_a_page_is_a_span_of_its_document_and_found_again_by_its_id(folder: Path
         assert found.index.chunk(hit.chunk.id) == hit.chunk
     assert found.chunks_on_page("manual", 2)[0].text == PAGES[1]
     assert found.chunks_on_page("manual", 9) == []
+    rows = range(len(found.index.places))
+    assert {found.shown_of(row).page for row in rows if found.shown_of(row).document == "manual"} >= {1, 2}
     document = found.index.document("manual")
     for wrong in (f"{document.id}#page=9", "no-such#page=1", "#page=1"):
         with pytest.raises(IndexFolderError, match="has no chunk"):

@@ -115,20 +115,22 @@ def show(
 @out_option("pairs")
 @folder_option("dataset")
 @folder_option("index")
+@folder_option("run")
 def pairs(
     recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, dataset_path: str | None,
-    index_path: str | None,
+    index_path: str | None, run_path: str | None,
 ) -> None:
     """Make preference pairs of the dataset's rows: the grounded answer against what a model gets wrong.
 
-    The folder has pairs.jsonl (DPO, reward models) and kto.jsonl (labels for KTO), and the same for the test side.
+    With pairs.from_run they are of the tuned run's own answers to the training questions, scored, or judged by pairs.judge.
+    The folder has pairs.jsonl (DPO, reward models), kto.jsonl (labels for KTO), those of the test side, and a card.
     """
     recipe = read_recipe(recipe_name, settings)
     from ragtune.stages.prefer import run_pairs
 
     with progress() as report:
         summary = run_pairs(recipe, Path(dataset_path) if dataset_path else None, Path(index_path) if index_path else None,
-                            Path(out) if out else None, report)
+                            Path(out) if out else None, report, Path(run_path) if run_path else None)
     (print_json if as_json else print_facts)(summary.to_dict())
 
 

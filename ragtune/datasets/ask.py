@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ragtune.datasets.facts import Fact, Pages, find_facts
 from ragtune.datasets.wording import (
-    Asked,
     ask_amount,
+    call_as_printed,
     call_line,
     is_money,
     lower_first,
@@ -175,9 +175,11 @@ class _Asker:
         return Question(f"{name}-{hash_text(text)[:10]}", text, answer,
                         tuple(Evidence(name, page, line) for page, line in evidence), kind, "\n".join(lines), metadata)
 
-    def _two_years(self, source: Source) -> tuple[Fact, str, str] | None:
-        """Draw a row with two years, the later first."""
+    def _two_years(self, source: Source, is_compared: bool = True) -> tuple[Fact, str, str] | None:
+        """Draw a row with two years, the later first; where they are compared none whose amounts are changes already."""
         fact = source.pick(self.draw)
+        if fact.is_movement and is_compared:
+            return None
         years = sorted(fact.years, reverse=True)
         if len(years) < 2:
             return None
@@ -281,7 +283,7 @@ class _Asker:
 
     def _ask_multi_span(self, source: Source) -> Question | None:
         """Ask for the amounts of two years at once."""
-        drawn = self._two_years(source)
+        drawn = self._two_years(source, is_compared=False)
         if drawn is None or not self._take("multi_span", drawn[0], drawn[1]):
             return None
         fact, now, before = drawn
@@ -329,7 +331,7 @@ class _Asker:
             other = self.draw.choice(self.sources).pick(self.draw)
             if self._is_reported(other.label, company):
                 return None
-            fact, asked = other, Asked(lower_first(other.label), "were" if other.label.endswith("s") else "was")
+            fact, asked = other, call_as_printed(other)
         elif way == 1:
             known = {int(year) for year in self.years[company]}
             year = str(self.draw.choice((min(known) - self.draw.randint(3, 7), max(known) + self.draw.randint(2, 4))))

@@ -1,6 +1,7 @@
 """What a model gets wrong about a grounded row, by reason: candidates for the worse half of a preference pair.
 
-Each is made of what the row's prompt shows. Whether it is truly wrong is for the scorer to say (datasets/prefer.py).
+Each is made of what the row's prompt shows, or of what the index says of another company. Whether it is truly wrong is for
+the scorer to say (datasets/prefer.py).
 """
 
 from __future__ import annotations
@@ -8,14 +9,15 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ragtune.answering.guard import find_amounts
+from ragtune.datasets.elsewhere import Elsewhere, is_alike
 from ragtune.datasets.forms import Operands, Stated, restate, show_unlike
 from ragtune.models.asked import parse_question
 from ragtune.models.extractive import MIN_SCORE
-from ragtune.models.rows import Matcher, Prompt, Row, passages_of
+from ragtune.models.rows import Matcher, Prompt, Row, passages_of, stems
 from ragtune.records import REFUSAL, Passage
 
 _ALIKE = 3  # of the rows of a passage, so many of the most alike labels are drawn from first
@@ -26,7 +28,8 @@ _LOOKUP = Stated("lookup", (), "", "")
 class Grounded:
     """A row with its answer taken apart. ``own`` are the shown rows it restates, empty where the completion refuses.
 
-    ``stated`` is what the question's reference answer states, None where that has another form.
+    ``stated`` is what the question's reference answer states, None where that has another form. ``elsewhere`` are rows of
+    the index that the row need not show.
     """
 
     completion: str
@@ -34,6 +37,7 @@ class Grounded:
     passages: tuple[Passage, ...]
     stated: Stated | None
     own: Operands
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
     @property
     def companies(self) -> tuple[str, ...]:
@@ -69,26 +73,31 @@ def wrong_row(row: Grounded, draw: random.Random) -> Iterator[str]:
     years = [year for own, year in row.own if own is right]
     meant = {own.label for own, _ in row.own} | {label for _, label in row.prompt.names}
     others = [other for other in row.prompt.rows
-              if other.passage is right.passage and other.label not in meant and _is_like(other, right, years)]
+              if other.passage is right.passage and other.label not in meant and is_alike(other, right, years)]
     for other in _draw_alike(row.matcher, right.label, others, draw):
         yield from _said(row.stated, [(other if own is right else own, year) for own, year in row.own])
 
 
 def other_company(row: Grounded, draw: random.Random) -> Iterator[str]:
-    """The most alike rows of a shown passage of another company, where the question names the one it asks about."""
+    """The figures of another company, where the question names the one it asks about.
+
+    First the same line items in a shown passage, then elsewhere in the index, cited as if they stood where the right ones
+    do; last what in a shown passage is most alike.
+    """
     if row.stated is None or not row.own:
         return
     mine = row.companies[row.own[0][0].passage.number - 1]
     others = [n for n, company in enumerate(row.companies, start=1) if company and company != mine]
-    if not mine or not others or list(passages_of([mine, *row.companies], row.prompt.question)) != [mine]:
+    if not mine or list(passages_of([mine, *row.companies], row.prompt.question)) != [mine]:
         return
     draw.shuffle(others)
     matcher = row.matcher
-    for number in sorted(others, key=lambda n: -_likeness(row, matcher, n)):
-        rows = [other for other in row.prompt.rows if other.passage.number == number]
-        taken = _take_alike(matcher, row.own, rows)
-        if taken:
-            yield from _said(row.stated, taken)
+    shown = [_take_alike(matcher, row.own, [other for other in row.prompt.rows if other.passage.number == number])
+             for number in sorted(others, key=lambda n: -_likeness(row, matcher, n))]
+    same = [taken for taken in shown if all(stems(other.label) == stems(own.label)
+                                            for (other, _), (own, _) in zip(taken, row.own))]
+    for taken in (*filter(None, same), *row.elsewhere.find(row.own, draw), *filter(None, shown)):
+        yield from _said(row.stated, taken)
 
 
 def swapped_operand(row: Grounded, draw: random.Random) -> Iterator[str]:
@@ -186,13 +195,6 @@ def _asks_year(question: str, year: str) -> bool:
     return bool(re.search(rf"(?<!\d)(?:{year}|(?:FY\s?['’]?|['’]){year[2:]})(?!\d)", question, re.IGNORECASE))
 
 
-def _is_like(other: Row, right: Row, years: Sequence[str]) -> bool:
-    """Tell whether a row has amounts of the same sort in these years: percentages, amounts a share, or money."""
-    if not all(year in other.cells for year in years) or other.is_whole != right.is_whole:
-        return False
-    return all(("%" in other.cells[year]) == ("%" in right.cells[year]) for year in years)
-
-
 def _draw_alike(matcher: Matcher, label: str, rows: Sequence[Row], draw: random.Random) -> list[Row]:
     """Return the rows, the most alike to a label first; the first few in random order, so that the mistakes vary."""
     ranked = sorted(rows, key=lambda row: -matcher.score(label, row.label))
@@ -208,7 +210,7 @@ def _take_alike(matcher: Matcher, own: Operands, rows: Sequence[Row]) -> list[tu
         if right.label in taken:
             continue
         years = [year for row, year in own if row is right]
-        like = [row for row in rows if _is_like(row, right, years) and row not in taken.values()]
+        like = [row for row in rows if is_alike(row, right, years) and row not in taken.values()]
         if not like:
             return []
         taken[right.label] = max(like, key=lambda row: matcher.score(right.label, row.label))

@@ -1,8 +1,8 @@
 """Preference pairs without an annotator: the grounded completion of a row against what a model gets wrong about it.
 
 Both halves are judged by the project's scorer, which the caller passes in, and by the check of citations: only a chosen
-half that is right and a rejected half that is not make a pair. From the same pairs come KTO's labels and, as they are, the
-rows of a reward model. Also pairs from a run's own sampled answers, judged the same way or by a judge's score (RLAIF).
+half that is right and a rejected half that is not make a pair. From pairs, these or those of sampled answers
+(datasets/sampled.py), come KTO's labels and, as they are, the rows of a reward model.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 
 from ragtune.answering.prompt import REFUSAL
 from ragtune.answering.quote import verify_citations
+from ragtune.datasets.elsewhere import Elsewhere
 from ragtune.datasets.folder import parse_row
 from ragtune.datasets.forms import own_operands, parse_stated, restate
 from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.mistakes import MISTAKES, Grounded
-from ragtune.errors import QuestionError, RunError
+from ragtune.errors import RunError
 from ragtune.files import read_jsonl
 from ragtune.models.rows import parse_prompt
 from ragtune.recipe.schema import Pairs
@@ -30,9 +31,6 @@ from ragtune.seams import Progress
 
 OutcomeOf = Callable[[Question, str], Outcome]
 """Scores a whole completion against its question's reference; an empty reference is answered rightly by a refusal only."""
-JudgeOf = Callable[[Question, str], "Outcome | float"]
-"""Scores a whole completion: an outcome, or a judge's number, of which more is better."""
-_WORTH: Mapping[str, float] = {"correct": 1.0, "refused": 0.5, "wrong": 0.0}
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,11 @@ class PairsResult:
 
 def build_pairs(
     examples: Sequence[Example], questions: Sequence[Question], outcome_of: OutcomeOf, settings: Pairs,
-    progress: Progress | None = None,
+    progress: Progress | None = None, elsewhere: Elsewhere | None = None,
 ) -> PairsResult:
     """Return the preference pairs of tuning rows; ``questions`` are those the rows were built from.
+
+    ``elsewhere`` are rows of the index that figures of another company are taken from where a row shows none.
 
     Each row is taken through all of MISTAKES; a mistake is kept by its share in ``settings``, and of those kept
     ``settings.per_row`` are drawn. Each row has a draw of its own, so that a pair does not depend on other rows:
@@ -61,7 +61,8 @@ def build_pairs(
         if question is None:
             skipped["the row's question is not among the questions"] += 1
             continue
-        for pair in _pair_row(example, question, outcome_of, settings, skipped):
+        row = read_row(example, question, elsewhere or Elsewhere())
+        for pair in _pair_row(example, question, row, outcome_of, settings, skipped):
             key = (pair.prompt[-1]["content"], pair.chosen, pair.rejected)
             skipped["the same pair was made before"] += key in pairs
             pairs.setdefault(key, pair)
@@ -71,12 +72,10 @@ def build_pairs(
 
 
 def _pair_row(
-    example: Example, question: Question, outcome_of: OutcomeOf, settings: Pairs, skipped: Counter[str]
+    example: Example, question: Question, row: Grounded, outcome_of: OutcomeOf, settings: Pairs, skipped: Counter[str]
 ) -> list[Pair]:
     """Return the pairs of one row, in the order of MISTAKES."""
-    row = read_row(example, question)
-    # What the passages do not hold, nobody can answer from them: the right reply is the refusal.
-    asked = question if example.completion != REFUSAL else dataclasses.replace(question, answer="")
+    asked = as_shown(question, example)
     chosen = judge_completion(asked, example.completion, row.passages, outcome_of)
     if chosen != "correct":
         skipped["the row's own completion is not scored correct"] += 1
@@ -100,7 +99,12 @@ def _pair_row(
     return [found[place] for place in kept]
 
 
-def read_row(example: Example, question: Question) -> Grounded:
+def as_shown(question: Question, example: Example) -> Question:
+    """Return the question, unanswerable where the row's passages do not hold the answer: the right reply is the refusal."""
+    return question if example.completion != REFUSAL else dataclasses.replace(question, answer="")
+
+
+def read_row(example: Example, question: Question, elsewhere: Elsewhere = Elsewhere()) -> Grounded:  # noqa: B008
     """Return a row with its prompt and its answer taken apart, as far as they are of the forms that ragtune writes."""
     prompt = parse_prompt(example.prompt[-1]["content"])
     refuses = example.completion == REFUSAL
@@ -109,7 +113,7 @@ def read_row(example: Example, question: Question) -> Grounded:
     own = own_operands(stated, prompt.rows) if stated and not refuses else None
     if not refuses and (stated is None or own is None or restate(stated, own) != example.completion):
         stated, own = None, None  # worded otherwise: what would be said of other rows cannot be known
-    return Grounded(example.completion, prompt, shown_passages(example), stated, own or ())
+    return Grounded(example.completion, prompt, shown_passages(example), stated, own or (), elsewhere)
 
 
 def judge_completion(
@@ -125,56 +129,6 @@ def judge_completion(
 def _pair(example: Example, rejected: str, reason: str, chosen: Outcome, outcome: Outcome) -> Pair:
     trace = {**example.provenance, "reason": reason, "chosen_outcome": chosen, "rejected_outcome": outcome}
     return Pair(example.prompt, example.completion, rejected, trace)
-
-
-def build_sampled_pairs(
-    examples: Sequence[Example], questions: Sequence[Question], completions: Sequence[Sequence[str]], judge: JudgeOf,
-    min_difference: float = 0.0, per_row: int = 1,
-) -> PairsResult:
-    """Return pairs of a run's own answers: the best against the worse ones, ``per_row`` of these at most.
-
-    ``completions[n]`` are samples for the prompt of ``examples[n]``, which asks ``questions[n]``. With outcomes the chosen
-    half is correct (with the right citations) and the rejected one wrong, else refused; a row whose gold is not shown counts
-    as unanswerable. With a judge's numbers the chosen half is the best one, and the halves differ by more than
-    ``min_difference``. Of equals the answer sampled most often goes first: the likeliest mistake is worth most. Raises
-    QuestionError where the three do not fit each other.
-    """
-    if not len(examples) == len(questions) == len(completions):
-        raise QuestionError(
-            f"found {len(examples)} rows, {len(questions)} questions and {len(completions)} lists of completions; give each "
-            "row its question and its list of samples.")
-    pairs: list[Pair] = []
-    skipped: Counter[str] = Counter()
-    for example, question, samples in zip(examples, questions, completions):
-        counts = Counter(sample.strip() for sample in samples if sample.strip())
-        asked = question if example.completion != REFUSAL else dataclasses.replace(question, answer="")
-        judged = {text: _judge_sample(asked, text, shown_passages(example), judge) for text in counts}
-        ranked = sorted(counts, key=lambda text: (-judged[text][0], -counts[text], text))
-        if len(ranked) < 2:
-            skipped["fewer than two different samples"] += 1
-            continue
-        best = ranked[0]
-        if judged[best][1] not in ("correct", ""):
-            skipped["no sample is correct"] += 1
-            continue
-        worse = [text for text in ranked if judged[best][0] - judged[text][0] > min_difference]
-        if not worse:
-            skipped["no sample is worse"] += 1
-            continue
-        for text in sorted(worse, key=lambda text: (judged[text][0], -counts[text], text))[:per_row]:
-            trace = {**example.provenance, "reason": "sampled", "chosen_outcome": judged[best][1],
-                     "rejected_outcome": judged[text][1], "chosen_score": judged[best][0], "rejected_score": judged[text][0]}
-            pairs.append(Pair(example.prompt, best, text, trace))
-    return PairsResult(tuple(pairs), dict(sorted(skipped.items())))
-
-
-def _judge_sample(question: Question, text: str, passages: Sequence[Passage], judge: JudgeOf) -> tuple[float, str]:
-    """Return (score, outcome); the outcome is '' where the judge gives a number."""
-    found = judge(question, text)
-    if not isinstance(found, str):
-        return float(found), ""
-    outcome = judge_completion(question, text, passages, lambda _, __: found)
-    return _WORTH[outcome], outcome
 
 
 def build_labels(pairs: Sequence[Pair]) -> list[dict[str, Any]]:

@@ -6,9 +6,11 @@ import random
 import re
 from dataclasses import dataclass
 
-from ragtune.datasets.facts import Fact
-from ragtune.documents.pack import current_pack
+from ragtune.datasets.facts import Fact, is_deducted
+from ragtune.documents.pack import PackPattern, current_pack
 from ragtune.documents.statements import is_paid_out
+
+_OWN_NAME = PackPattern(lambda pack: pack.facts.own_name)
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,46 @@ class Asked:
 
 
 def call_line(fact: Fact, draw: random.Random) -> Asked:
-    """Return one of the names of a line: its own, or with even chances another where the table of terms has one."""
-    own = lower_first(fact.label)
-    head = re.split(r" (?:of|to|on|from|for|before|at|by|in) |, net|, less|\(", own)[0].strip()
-    own += "*" if head.endswith("s") and not head.endswith("ss") else ""
+    """Return one of the names of a line: its own, or with even chances another where the table of terms has one.
+
+    A label that says more than the other names do (``used in``, ``non-current``) keeps its own.
+    """
+    own = _own_name(fact.label)
     others = next((term.names for term in current_pack().terms if term.names_row(fact.label)), ())
-    chosen = draw.choice(others) if others and draw.random() < 0.5 else own
-    return Asked(chosen.removesuffix("*"), "were" if chosen.endswith("*") else "was")
+    others = () if _OWN_NAME.search(fact.label) else others
+    return _asked(draw.choice(others) if others and draw.random() < 0.5 else own)
+
+
+def call_as_printed(fact: Fact) -> Asked:
+    """Return the name that a line has in its document."""
+    return _asked(_own_name(fact.label))
+
+
+def _asked(name: str) -> Asked:
+    return Asked(name.removesuffix("*"), "were" if name.endswith("*") else "was")
+
+
+def _own_name(label: str) -> str:
+    own = lower_first(label)
+    head = re.split(r" (?:of|to|on|from|for|before|at|by|in|under|with|within|per|as) |, | ?\(", own)[0].strip()
+    return own + ("*" if head.endswith("s") and not head.endswith("ss") else "")
 
 
 def lower_first(label: str) -> str:
-    """Return the label with a small first letter, unless the word is an abbreviation or a name in capitals."""
+    """Return the label with a small first letter, unless the word is an abbreviation or a name in capitals.
+
+    A title, all of whose longer words have a capital, gets small letters throughout.
+    """
     if label.isupper():
         return label.lower()
-    first = label.split(" ")[0]
-    return label if sum(letter.isupper() for letter in first) > 1 else label[0].lower() + label[1:]
+    long = re.findall(r"[A-Za-z]{4,}", label)
+    is_title = len(long) > 1 and all(word[0].isupper() for word in long)
+    first, space, rest = label.partition(" ")
+    return _lower_words(label) if is_title else _lower_words(first) + space + rest
+
+
+def _lower_words(text: str) -> str:
+    return re.sub(r"(?<![\w&'’.-])[A-Z][a-z]+(?![\w&])|^[A-Z](?= )", lambda match: match[0].lower(), text)
 
 
 def possessive(name: str) -> str:
@@ -58,10 +85,10 @@ def ask_amount(asked: Asked, company: str, year: str, is_balance: bool, draw: ra
 
 
 def read_value(fact: Fact, year: str) -> float:
-    """Return the value of a printed amount; what is paid out counts as positive, as people ask for it."""
+    """Return the value of a printed amount; what is paid out or taken off counts as positive, as people ask for it."""
     printed = fact.amount(year)
     value = float(re.sub(r"[^\d.]", "", printed))
-    is_negative = printed.startswith("(") and not is_paid_out(fact.label)
+    is_negative = printed.startswith("(") and not is_paid_out(fact.label) and not is_deducted(fact.label)
     return -value if is_negative else value
 
 

@@ -205,6 +205,17 @@ class FactRules(Part):
     counted: Pattern = Field("(?!)", description="Labels whose amounts are numbers without the table's unit.")
     anchors: Pattern = Field("(?!)", description="Rows of which two make a page a primary statement.")
     balances: Pattern = Field("(?!)", description="Rows of which two say amounts at a date, not of a period.")
+    flows: Pattern = Field("(?!)", description="Rows of a period: beside balances they make a page a summary.")
+    elsewhere: Pattern = Field("(?!)", description="Words over tables that are about somebody else than the owner.")
+    inner: Pattern = Field("(?!)", description="Words over tables whose rows mean nothing outside.")
+    whole: Pattern = Field("(?!)", description="Labels that mean something there all the same.")
+    changes: Pattern = Field("(?!)", description="Headings within a table below which amounts are changes of balances.")
+    changes_end: Pattern = Field("(?!)", description="Rows and headings that end this.")
+    movements: Pattern = Field("(?!)", description="Labels whose amounts are changes; no change of them is asked.")
+    opening: Pattern = Field("(?!)", description="Labels of amounts at the beginning of a period.")
+    deducted: Pattern = Field("(?!)", description="Labels whose parentheses say that the amount is taken off.")
+    either: Pattern = Field("(?!)", description="Labels, beside tables.signed, whose parentheses say a negative amount.")
+    own_name: Pattern = Field("(?!)", description="Labels that say more than the other names of their line item.")
     ratios: tuple[RatioEntry, ...] = Field((), description="Ratios that are asked about.")
 
 

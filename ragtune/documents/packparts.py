@@ -206,6 +206,61 @@ class Facts:
         """Pattern of rows of amounts at a date."""
         return re.compile(self.rules.balances, re.IGNORECASE)
 
+    @cached_property
+    def flows(self) -> re.Pattern[str]:
+        """Pattern of rows of a period."""
+        return re.compile(self.rules.flows, re.IGNORECASE)
+
+    @cached_property
+    def elsewhere(self) -> re.Pattern[str]:
+        """Pattern of words over tables about somebody else."""
+        return re.compile(self.rules.elsewhere, re.IGNORECASE)
+
+    @cached_property
+    def inner(self) -> re.Pattern[str]:
+        """Pattern of words over tables whose rows mean nothing outside."""
+        return re.compile(self.rules.inner, re.IGNORECASE)
+
+    @cached_property
+    def whole(self) -> re.Pattern[str]:
+        """Pattern of labels that do all the same."""
+        return re.compile(self.rules.whole, re.IGNORECASE)
+
+    @cached_property
+    def changes(self) -> re.Pattern[str]:
+        """Pattern of headings below which amounts are changes."""
+        return re.compile(self.rules.changes, re.IGNORECASE)
+
+    @cached_property
+    def changes_end(self) -> re.Pattern[str]:
+        """Pattern of what ends that."""
+        return re.compile(self.rules.changes_end, re.IGNORECASE)
+
+    @cached_property
+    def movements(self) -> re.Pattern[str]:
+        """Pattern of labels whose amounts are changes."""
+        return re.compile(self.rules.movements, re.IGNORECASE)
+
+    @cached_property
+    def opening(self) -> re.Pattern[str]:
+        """Pattern of labels of amounts at the beginning of a period."""
+        return re.compile(self.rules.opening, re.IGNORECASE)
+
+    @cached_property
+    def deducted(self) -> re.Pattern[str]:
+        """Pattern of labels of what is taken off."""
+        return re.compile(self.rules.deducted, re.IGNORECASE)
+
+    @cached_property
+    def either(self) -> re.Pattern[str]:
+        """Pattern of labels whose parentheses say a negative amount."""
+        return re.compile(self.rules.either, re.IGNORECASE)
+
+    @cached_property
+    def own_name(self) -> re.Pattern[str]:
+        """Pattern of labels that other names do not say wholly."""
+        return re.compile(self.rules.own_name, re.IGNORECASE)
+
 
 @dataclass(frozen=True, eq=False)
 class Names:

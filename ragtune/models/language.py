@@ -19,7 +19,7 @@ from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
-from ragtune.seams import Generator
+from ragtune.seams import Generator, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def read_window(section: Section) -> int:
 
 
 class TransformersGenerator(LocalGenerator):
-    """A causal language model of transformers, greedy, in batches of similar length padded on the left.
+    """A causal language model of transformers, in batches of similar length padded on the left.
 
     A small model in float32 takes an adapter by being copied and merged with it: a third faster a token than PEFT's layers
     beside the weights, with logits equal to some 1e-5. A larger one keeps the adapter beside its weights, which costs
@@ -120,8 +120,11 @@ class TransformersGenerator(LocalGenerator):
         self.model.set_adapter(self._beside[adapter])
         self.model.eval()
 
-    def _complete(self, batch: list[list[int]], max_new_tokens: int) -> list[str]:
-        """Return the completions of one batch of token ids, padded on the left to the longest."""
+    def _complete(self, batch: list[list[int]], max_new_tokens: int, sampling: Sampling) -> list[str]:
+        """Return the completions of one batch of token ids, padded on the left to the longest.
+
+        The batch is drawn from its seed alone, and the process's own random numbers go on as if nothing had been drawn.
+        """
         import torch
         from transformers import GenerationConfig
 
@@ -130,11 +133,15 @@ class TransformersGenerator(LocalGenerator):
         pad = tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=self.model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=self.model.device)
+        drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
         settings = GenerationConfig(
-            do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self.stop_ids, pad_token_id=pad
+            do_sample=bool(drawing), max_new_tokens=max_new_tokens, eos_token_id=self.stop_ids, pad_token_id=pad, **drawing
         )
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
         try:
-            with torch.inference_mode(), quiet():
+            with torch.inference_mode(), quiet(), torch.random.fork_rng(devices, enabled=bool(drawing)):
+                if drawing:
+                    torch.manual_seed(sampling.seed)
                 written = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         except torch.OutOfMemoryError as error:
             raise ModelError(

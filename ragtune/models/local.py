@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
-from ragtune.seams import Progress
+from ragtune.seams import GREEDY, Progress, Sampling
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +38,7 @@ def check_budget(section: Section, context_tokens: int) -> None:
 
 
 class LocalGenerator(ABC):
-    """A causal language model on this machine, greedy; an engine says how it takes an adapter and completes a batch."""
+    """A causal language model on this machine; an engine says how it takes an adapter and completes a batch."""
 
     def __init__(self, section: Section, chat: Chat, context_tokens: int) -> None:
         self.name = portable_name(section.model)
@@ -62,8 +63,12 @@ class LocalGenerator(ABC):
         """Answer with this adapter (a full path that holds one), or with the base alone for None."""
 
     @abstractmethod
-    def _complete(self, batch: list[list[int]], max_new_tokens: int) -> list[str]:
-        """Return the completions of one batch of token ids, longest first."""
+    def _complete(self, batch: list[list[int]], max_new_tokens: int, sampling: Sampling) -> list[str]:
+        """Return one completion of each row of a batch of token ids, longest first; ``sampling.seed`` is the batch's own."""
+
+    def _seed(self, seed: int) -> contextlib.AbstractContextManager[None]:
+        """Begin to draw from a seed inside the block, where the engine has a state of its own to do so."""
+        return contextlib.nullcontext()
 
     def attach(self, adapter: Path | None) -> None:
         """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one."""
@@ -92,6 +97,17 @@ class LocalGenerator(ABC):
 
         Raises ModelError where a prompt and its completion would not fit the model's context.
         """
+        return [completion for completion, in self.sample(prompts, max_new_tokens, GREEDY, progress)]
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> list[list[str]]:
+        """Return ``sampling.samples`` completions per prompt, in order; ``progress`` counts completions.
+
+        The same seed gives the same completions of the same prompts with the same ``generator.batch_size``, on the same
+        device and packages. Raises ModelError where a prompt and its completion would not fit the model's context.
+        """
         encoded = [self.chat.encode_prompt(messages) for messages in prompts]
         longest = max(map(len, encoded), default=0)
         if longest + max_new_tokens > self.context_tokens:
@@ -99,12 +115,16 @@ class LocalGenerator(ABC):
                 f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit '{self.name}', which reads "
                 f"{self.context_tokens}. Lower generator.max_prompt_tokens or retrieval.k."
             )
-        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))  # the largest first: memory fails early
-        completions = [""] * len(encoded)
-        for start in range(0, len(order), self._section.batch_size):
-            batch = order[start : start + self._section.batch_size]
-            for position, text in zip(batch, self._complete([encoded[i] for i in batch], max_new_tokens)):
-                completions[position] = text
-            if progress:
-                progress(min(start + len(batch), len(order)), len(order))
-        return completions
+        # The largest first: memory fails early. A greedy completion is written once, however many are asked for.
+        times = sampling.samples if sampling.temperature else 1
+        order = [i for i in sorted(range(len(encoded)), key=lambda i: -len(encoded[i])) for _ in range(times)]
+        completions: list[list[str]] = [[] for _ in prompts]
+        with self._seed(sampling.seed) if sampling.temperature else contextlib.nullcontext():
+            for start in range(0, len(order), self._section.batch_size):
+                batch = order[start : start + self._section.batch_size]
+                drawn = dataclasses.replace(sampling, seed=sampling.seed + start)
+                for place, text in zip(batch, self._complete([encoded[i] for i in batch], max_new_tokens, drawn)):
+                    completions[place].append(text)
+                if progress:
+                    progress(min(start + len(batch), len(order)), len(order))
+        return [each * (sampling.samples // times) for each in completions]

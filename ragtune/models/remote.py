@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import MissingPackage, ModelError, nearest
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
-from ragtune.seams import Progress
+from ragtune.seams import Progress, Sampling
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -41,6 +41,10 @@ PROVIDERS = {
 _EXTRAS = {"langchain-openai": "openai", "langchain-anthropic": "anthropic"}
 _LENGTH_SETTING = {"ollama": "num_predict", "google_genai": "max_output_tokens", "google_vertexai": "max_output_tokens"}
 
+_SEED_SETTING = {"openai": "seed", "azure_openai": "seed", "deepseek": "seed", "xai": "seed", "together": "seed",
+                 "openrouter": "seed", "ollama": "seed", "google_genai": "seed", "mistralai": "random_seed"}
+"""The providers whose chat model takes a seed when it is made. Of these Ollama keeps to it; the others say they try."""
+
 
 def is_remote(model: str) -> bool:
     """Whether the name is provider:model. Raises ModelError for a colon after an unknown provider."""
@@ -70,13 +74,18 @@ def open_chat(section: Section) -> ChatGenerator:
 
     Raises MissingPackage naming the pip line, ModelError for a missing API key or a wrong setting.
     """
+    return ChatGenerator(section.model, _open(section, {"temperature": 0.0}), section)
+
+
+def _open(section: Section, settings: dict[str, Any]) -> BaseChatModel:
+    """Return LangChain's chat model with settings of drawing. Raises as ``open_chat``."""
     from langchain.chat_models import init_chat_model
 
     provider, _, model = section.model.partition(":")
     package = PROVIDERS[provider]
     length: dict[str, Any] = {_LENGTH_SETTING.get(provider, "max_tokens"): section.max_new_tokens}
     try:
-        chat = init_chat_model(model, model_provider=provider, temperature=0.0, **length)
+        chat: BaseChatModel = init_chat_model(model, model_provider=provider, **settings, **length)
     except ImportError as error:
         line = f"'ragtune[{_EXTRAS[package]}]'" if package in _EXTRAS else package
         raise MissingPackage(
@@ -87,7 +96,7 @@ def open_chat(section: Section) -> ChatGenerator:
             f"'{section.model}' cannot be opened: {_first_line(error)}. Set the provider's API key in the environment, "
             f"e.g. {provider.upper()}_API_KEY, or use generator.model: bundled."
         ) from error
-    return ChatGenerator(section.model, chat, section)
+    return chat
 
 
 class ChatGenerator:
@@ -111,8 +120,43 @@ class ChatGenerator:
 
         Raises ModelError for a refused key, an exceeded quota or no network.
         """
+        return self._ask(self._chat, prompts, max_new_tokens, progress)
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> list[list[str]]:
+        """Return ``sampling.samples`` completions per prompt, in order, all prompts once, then all again.
+
+        Each round has a seed of its own where the provider takes one (``_SEED_SETTING``): Ollama gives the same again, the
+        others promise no more than to try, and the rest (Anthropic, Bedrock, Groq, ...) cannot repeat what they drew.
+        Raises ModelError as ``generate``.
+        """
+        rounds = sampling.samples if sampling.temperature else 1
+        drawn = []
+        for number in range(rounds):
+            def count(done: int, total: int, number: int = number) -> None:
+                if progress:
+                    progress(number * total + done, rounds * total)
+
+            drawn.append(self._ask(self._open(sampling, number), prompts, max_new_tokens, count))
+        return [list(each) * (sampling.samples // rounds) for each in zip(*drawn)]
+
+    def _open(self, sampling: Sampling, number: int) -> BaseChatModel:
+        """Return the chat model that draws the samples of one round: settings count when it is made, with any provider."""
+        if not sampling.temperature:
+            return self._chat
+        settings: dict[str, Any] = {"temperature": sampling.temperature}
+        if sampling.top_p < 1:
+            settings["top_p"] = sampling.top_p
+        if name := _SEED_SETTING.get(self.name.partition(":")[0]):
+            settings[name] = sampling.seed + number
+        return _open(self._section, settings)
+
+    def _ask(
+        self, chat: Any, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None
+    ) -> list[str]:
         provider = self.name.partition(":")[0]
-        chat: Any = self._chat
         if max_new_tokens != self._section.max_new_tokens:
             chat = chat.bind(**{_LENGTH_SETTING.get(provider, "max_tokens"): max_new_tokens})
         completions = [""] * len(prompts)

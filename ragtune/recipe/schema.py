@@ -196,18 +196,36 @@ class Dataset(Section):
 
 
 class Pairs(Section):
-    """How tuning rows become preference pairs. A share is that of the rows which give occasion to such a mistake."""
+    """How preference pairs are made: of tuning rows and mistakes about them, or of a run's own sampled answers.
+
+    A share is that of the rows which give occasion to such a mistake.
+    """
 
     folder: str | None = Field(None, description="Where the pairs folder lies; default work/NAME/pairs.")
     per_row: int = Field(3, ge=1, le=7, description="Most pairs of one row; of those possible so many are drawn.")
     neighbouring_year: float = Field(1.0, ge=0, le=1, description="Share rejected for the row's amount of another year.")
     wrong_row: float = Field(1.0, ge=0, le=1, description="Share rejected for another row of the gold passage.")
-    other_company: float = Field(1.0, ge=0, le=1, description="Share rejected for a shown row of another company.")
+    other_company: float = Field(1.0, ge=0, le=1, description="Share rejected for another company's amount.")
     swapped_operand: float = Field(1.0, ge=0, le=1, description="Share rejected for a calculation the wrong way round.")
     wrong_citation: float = Field(1.0, ge=0, le=1, description="Share rejected for citing a passage without the row.")
     needless_refusal: float = Field(1.0, ge=0, le=1, description="Share rejected for refusing what the passages hold.")
     unsupported_answer: float = Field(1.0, ge=0, le=1, description="Share rejected for answering what they do not hold.")
+    from_run: bool = Field(
+        False, description="Pairs of what the tuned run itself answers to the training questions, as they would be served."
+    )
+    samples: int = Field(4, ge=2, le=64, description="Answers drawn from the run for each question.")
+    temperature: float = Field(0.8, gt=0, le=2, description="Temperature they are drawn with.")
+    top_p: float = Field(0.95, gt=0, le=1, description="They are drawn from the words that together are so probable.")
+    judge: str | None = Field(
+        None, description="Model that picks the better of two drawn answers, as generator.model names it; null: the scorer."
+    )
     seed: int = Field(0, description="Seed of every draw.")
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> Pairs:
+        if self.judge is not None and not self.from_run:
+            raise ValueError("judge picks between a run's answers: set from_run to true, or judge to null")
+        return self
 
 
 class Training(Section):

@@ -73,9 +73,14 @@ class Index:
     @cached_property
     def places(self) -> np.ndarray:
         """Document position, first and last page of each chunk row, shape (chunks, 3)."""
+        return self.store.places()
+
+    @cached_property
+    def runs(self) -> np.ndarray:
+        """First chunk row of each run of chunks with one place, rising: chunks of one page lie together."""
         import numpy as np
 
-        return np.array(self.store.places(), dtype=np.int32).reshape(-1, 3)
+        return np.flatnonzero(np.diff(self.places, axis=0, prepend=-1).any(axis=1))
 
     def chunk(self, chunk_id: str) -> Chunk:
         """Return the chunk, or the whole page, of this id. Raises IndexFolderError where the index has none."""
@@ -126,10 +131,18 @@ class Index:
         if "page" not in where.columns:
             kept = np.array([where.matches(row) for row in rows], dtype=bool)
             return kept[self.places[:, 0]] if len(kept) else np.zeros(0, dtype=bool)
-        places, inverse = np.unique(self.places, axis=0, return_inverse=True)
-        kept = np.array([any(where.matches({**rows[position], "page": page}) for page in range(first, last + 1))
-                         for position, first, last in places.tolist()], dtype=bool)
-        return kept[inverse.reshape(-1)]
+        # What a filter says of a page depends on its number and on the columns named: each such case is evaluated once.
+        cases: dict[tuple[Any, ...], int] = {}
+        columns = [column for column in where.columns if column != "page"]
+        case_of = np.array([cases.setdefault(tuple((type(row.get(name)), row.get(name)) for name in columns), len(cases))
+                            for row in rows], dtype=np.int64)
+        documents, pages, last_pages = self.places[self.runs].T.astype(np.int64)
+        most = int(last_pages.max(initial=0)) + 1
+        _, one, inverse = np.unique((case_of[documents] * most + pages) * most + last_pages, return_index=True,
+                                    return_inverse=True)
+        kept = np.array([any(where.matches({**rows[documents[place]], "page": page})
+                             for page in range(pages[place], last_pages[place] + 1)) for place in one.tolist()], dtype=bool)
+        return np.repeat(kept[inverse.reshape(-1)], np.diff(self.runs, append=len(self.places)))
 
     def rows_kept(self, where: Filter) -> np.ndarray:
         """Return for each chunk row whether the filter keeps it. Raises QuestionError for a column there is not."""

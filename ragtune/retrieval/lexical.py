@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ FOLDER = "lexical"
 TOKENS = "tokens-1"  # raise the number when texts are tokenised in another way: older tokens are then not taken over
 K1, B = 1.5, 0.75
 _BLOCK = 64
+_SORTED = 1 << 23  # occurrences of words that are sorted at once while building
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)*")
 
 
@@ -110,19 +111,20 @@ def _write(folder: Path, tokens: np.ndarray, ends: np.ndarray, words: list[str])
     import numpy as np
 
     lengths = np.diff(ends, prepend=0)
-    texts, many = len(ends), max(1, len(ends))
-    keys = tokens.astype(np.int64) * many + np.repeat(np.arange(texts), lengths)
-    keys.sort()
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    counts = np.diff(starts, append=len(keys))
-    keys = keys[starts]
-    holders, rows = keys // many, (keys % many).astype(np.int32)
-    spread = np.bincount(holders, minlength=len(words) + 1)  # bm25s ends its vocabulary with an empty word
-    idf = np.log(1 + (texts - spread + 0.5) / (spread + 0.5)).astype(np.float32)
+    texts = len(ends)
     mean = max(1e-9, float(lengths.mean())) if texts else 1.0
-    data = idf[holders] * counts / (K1 * ((1 - B) + B * lengths[rows] / mean) + counts)
+    norms = K1 * ((1 - B) + B * lengths / mean)
+    spread, found_rows, found_scores = np.zeros(len(words) + 1, dtype=np.int64), [], []  # bm25s ends with an empty word
+    for first, last in _token_ranges(tokens, len(words)):
+        rows, counts, held = _count_pairs(tokens, ends, first, last)
+        spread[first:last] = held
+        idf = np.log(1 + (texts - held + 0.5) / (held + 0.5)).astype(np.float32)
+        found_rows.append(rows)
+        found_scores.append((np.repeat(idf, held) * counts / (norms[rows] + counts)).astype(np.float32))
+    rows = np.concatenate([*found_rows, np.zeros(0, dtype=np.int32)])
+    data = np.concatenate([*found_scores, np.zeros(0, dtype=np.float32)])
     folder.mkdir(exist_ok=True)
-    for name, array in (("data.csc", data.astype(np.float32)), ("indices.csc", rows),
+    for name, array in (("data.csc", data), ("indices.csc", rows),
                         ("indptr.csc", np.concatenate([[0], np.cumsum(spread)]).astype(np.int64))):
         np.save(folder / f"{name}.index.npy", array, allow_pickle=False)
     np.save(folder / f"{TOKENS}.npy", tokens, allow_pickle=False)
@@ -132,6 +134,33 @@ def _write(folder: Path, tokens: np.ndarray, ends: np.ndarray, words: list[str])
     (folder / "params.index.json").write_text(json.dumps({
         "k1": K1, "b": B, "delta": 0.5, "method": "lucene", "idf_method": "lucene", "dtype": "float32", "int_dtype": "int32",
         "num_docs": texts, "version": bm25s.__version__, "backend": "numpy"}) + "\n", encoding="utf-8")
+
+
+def _token_ranges(tokens: np.ndarray, words: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of tokens that stand ``_SORTED`` times together at most, if more than one: memory is bounded by them."""
+    import numpy as np
+
+    until = np.cumsum(np.bincount(tokens, minlength=words))
+    first = 0
+    while first < words:
+        before = until[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(until, before + _SORTED, side="right")))
+        yield first, last
+        first = last
+
+
+def _count_pairs(tokens: np.ndarray, ends: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of each token of a range, rising, and how often it stands there, then in how many rows each stands."""
+    import numpy as np
+
+    places = np.flatnonzero((tokens >= first) & (tokens < last))
+    many = max(1, len(ends))
+    keys = (tokens[places].astype(np.int64) - first) * many + np.searchsorted(ends, places, side="right")
+    keys.sort()
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    counts = np.diff(starts, append=len(keys))
+    keys = keys[starts]
+    return (keys % many).astype(np.int32), counts, np.bincount(keys // many, minlength=last - first)
 
 
 def open_lexical(folder: Path) -> Lexical:
@@ -192,15 +221,18 @@ def search_lexical(index: Lexical, questions: Sequence[str], k: int, keep: np.nd
 
 
 def score_lexical(index: Lexical, text: str, rows: np.ndarray) -> np.ndarray:
-    """Return the BM25 scores of these rows for a text's words, float64, shape (len(rows),)."""
+    """Return the BM25 scores of these rows (rising) for a text's words, float64, shape (len(rows),)."""
     import numpy as np
 
     data, indices, indptr = (index.scores[name] for name in ("data", "indices", "indptr"))
-    spans = [(indptr[token], indptr[token + 1]) for stem in tokenise(text)
+    spans = [slice(indptr[token], indptr[token + 1]) for stem in tokenise(text)
              if (token := index.vocab_dict.get(stem)) is not None]
-    if not spans:
-        return np.zeros(len(rows))
-    found = np.concatenate([indices[start:end] for start, end in spans])
-    scores = np.concatenate([data[start:end] for start, end in spans])
-    totals: np.ndarray = np.bincount(found, scores, index.scores["num_docs"])[rows]
+    totals = np.zeros(len(rows))
+    if spans and 16 * len(rows) < index.scores["num_docs"]:  # few rows are looked up in each word's, which rise too
+        for span in spans:
+            places = np.minimum(np.searchsorted(indices[span], rows), span.stop - span.start - 1)
+            totals += np.where(indices[span][places] == rows, data[span][places], np.float32(0))
+    elif spans:
+        found, scores = (np.concatenate([array[span] for span in spans]) for array in (indices, data))
+        totals = np.bincount(found, scores, index.scores["num_docs"])[rows]
     return totals

@@ -283,6 +283,10 @@ class IndexSearcher:
         order = sorted(range(len(found)), key=lambda place: (-scores[place], place))
         return [(found[place][0], scores[place]) for place in order[:k]]
 
+    def shown_of(self, row: int) -> Chunk:
+        """Return what is shown of a chunk row: the chunk itself, or the first page it stands on."""
+        return self._shown([(row, 0.0)], 1)[0].chunk
+
     def _shown(self, found: Found, k: int) -> list[Hit]:
         """Return what is shown of the rows found: their chunks, or the first k pages these stand on."""
         if self.retrieval.returns == "chunk":

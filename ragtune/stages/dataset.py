@@ -174,20 +174,21 @@ def _build(
         "train": build_examples(train, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                 progress_of(report, "training rows"), excluded=excluded, groups=names,
                                 names_rows=recipe.answering.names_rows, context_tokens=window,
-                                any_chunk=_draw_from(searcher.index, excluded)),
+                                any_chunk=_draw_from(searcher, excluded)),
         "test": build_examples(test, searcher, count_tokens, section, recipe.retrieval, recipe.generator,
                                progress_of(report, "test rows"), is_served=True, groups=names,
                                names_rows=recipe.answering.names_rows, context_tokens=window),
     }
 
 
-def _draw_from(index: Index, excluded: set[str]) -> DrawChunk:
-    """Return what draws any chunk of the index, the excluded documents aside."""
-    positions = {position for name, position in index.store.positions.items() if name in excluded}
-    rows = [row for row, (document, _, _) in enumerate(index.store.places()) if document not in positions]
+def _draw_from(searcher: IndexSearcher, excluded: set[str]) -> DrawChunk:
+    """Return what draws any chunk of the index, or the page it stands on, the excluded documents aside."""
+    store = searcher.index.store
+    positions = {position for name, position in store.positions.items() if name in excluded}
+    rows = [row for row, (document, _, _) in enumerate(store.places()) if document not in positions]
 
     def draw_chunk(draw: random.Random) -> Chunk:
-        return index.store.chunks_at([draw.choice(rows)])[0]
+        return searcher.shown_of(draw.choice(rows))
 
     return draw_chunk
 
