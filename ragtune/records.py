@@ -230,10 +230,11 @@ class Pair(Record):
 
 @dataclass(frozen=True)
 class Score(Record):
-    """One metric of one answer, with a reason a person can read."""
+    """One metric of one answer, with a reason a person can read; ``confidence`` is how sure the outcome is, 0 to 1."""
 
     metric: str
     value: float
     reason: str
     question_id: str
     outcome: Outcome | None = None
+    confidence: float | None = None

@@ -29,6 +29,7 @@ from ragtune.records import Outcome, Question, Score
 
 METRIC = "answer"
 MIN_RECALL = 0.5
+CONFIDENCE = {"none": 0.95, "number": 0.95, "yes_no": 0.85, "text": 0.85}
 _FIGURES_ASKED = re.compile(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", re.IGNORECASE)
 _CHANGE = re.compile(r"\bchang|\bdiffer|\bgr[oe]w|\byear[- ]over[- ]year|\bhigher or lower", re.IGNORECASE)
 _SCALED = r"[^\s,;]\S*(?: (?:thousand|million|billion|trillion))?"
@@ -65,7 +66,7 @@ def score_answer(question: Question, answer_text: str, is_refusal: bool | None =
     else:
         found = _score_text(question, answer_text)
     outcome, reason = found
-    return Score(METRIC, 1.0 if outcome == "correct" else 0.0, reason, question.id, outcome)
+    return Score(METRIC, 1.0 if outcome == "correct" else 0.0, reason, question.id, outcome, CONFIDENCE[kind])
 
 
 def kind_of_gold(question: Question) -> GoldKind:
