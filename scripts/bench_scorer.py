@@ -19,7 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ragtune.evaluation.answers import kind_of_gold, score_answer
+from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.rules import kind_of_gold
 from ragtune.files import read_jsonl
 from ragtune.records import Question
 

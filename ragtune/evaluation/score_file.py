@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
-from ragtune.evaluation.answers import kind_of_gold, score_answer
+from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.rules import kind_of_gold
 from ragtune.files import read_jsonl
 from ragtune.records import Outcome, Question
 

@@ -30,7 +30,7 @@ _REFUSAL_SIGNS: tuple[re.Pattern[str] | PackPattern, ...] = (
 )
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+(?=[\"'(*]*[A-Z$\d-])|\n+")
 YES_NO = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
-_DENIAL = re.compile(
+DENIAL = re.compile(
     r"\b(not|no|never|neither|cannot|nor|none|without|negative|lacks?|unlikely|n['’]t)\b|n['’]t\b|\bfails?\b", re.IGNORECASE
 )
 _CONCLUSION = re.compile(r"\W*(therefore|thus|so|overall|in conclusion|hence)\b", re.IGNORECASE)
@@ -101,7 +101,7 @@ def polarity_of(text: str, question: str = "") -> bool | None:
             best, best_overlap = sentence, overlap
     if best_overlap < max(1.5, 0.3 * len(asked)):
         return None
-    is_denied = bool(_DENIAL.search(best))
+    is_denied = bool(DENIAL.search(best))
     directions = [direction_of(question), direction_of(best)]
     is_opposite = all(directions) and directions[0] != directions[1]
     return not (is_denied or is_opposite)
