@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+from ragtune.evaluation.claims import balance, read_claims
 from ragtune.evaluation.figures import (
     contradicted_move,
+    is_derived,
     last_numbers,
     match_number,
     signs_agree,
@@ -33,6 +35,7 @@ from ragtune.evaluation.wording import (
 from ragtune.records import Outcome, Question
 
 MIN_RECALL = 0.5
+CLEAR_SIDE = 0.2
 _FIGURES_ASKED = re.compile(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", re.IGNORECASE)
 GoldKind = Literal["none", "number", "yes_no", "text"]
 
@@ -66,6 +69,18 @@ def _without(text: str, numbers: Iterable[Number]) -> str:
     return text
 
 
+def said_polarity(text: str, question: str) -> bool | None:
+    """Return True for yes, False for no, None where the text does not say: by its claims on the whole, else by its best
+    sentence."""
+    side = balance(read_claims(text, question))
+    return side > 0 if abs(side) >= CLEAR_SIDE else polarity_of(text, question)
+
+
+def asks_figures(question: Question) -> bool:
+    """Whether each figure of the reference is asked for."""
+    return question.kind == "multi_span" or bool(_FIGURES_ASKED.search(question.text))
+
+
 def _judge_number(question: Question, text: str) -> Judged:
     gold = (parse_numbers(question.answer) or parse_numbers(question.answer, keep_years=True))[0]
     is_year = not parse_numbers(question.answer)
@@ -84,7 +99,7 @@ def _judge_number(question: Question, text: str) -> Judged:
 
 
 def _judge_yes_no(question: Question, text: str) -> Judged:
-    wanted, said = polarity_of(question.answer), polarity_of(text, question.text)
+    wanted, said = polarity_of(question.answer), said_polarity(text, question.text)
     is_plain = bool(YES_NO.match(final_part(text)))
     if not is_plain and refusal_signs(text) >= MIN_REFUSAL_SIGNS - 1:
         return "refused", "says neither yes nor no, and that something is missing"
@@ -104,7 +119,9 @@ def _missing_figures(question: Question, text: str) -> list[str]:
     """Return the reference's figures where none of them is met although the text gives figures of their sort."""
     gold, said = parse_numbers(question.answer), parse_numbers(text)
     same_sort = [n for n in said if any(sort_of(n) == sort_of(g) for g in gold)]
-    if not same_sort or any(match_number(g, n, 1.0, False) is not None for g in gold for n in said):
+    if not same_sort or any(match_number(g, n, 1.0, False) is not None for g in gold for n in said) or any(
+        is_derived(g, said) for g in gold
+    ):
         return []
     return [g.text for g in gold]
 
@@ -117,8 +134,7 @@ def _judge_text(question: Question, text: str) -> Judged:
     percent = wants_percent_of(question)
     scale = parse_scale(question.text)
     met = [f for f in figures if any(match_number(f, n, scale, percent) is not None for n in said)]
-    is_list = question.kind == "multi_span" or _FIGURES_ASKED.search(question.text)
-    if figures and is_list:  # each of them is asked for, none may lack
+    if figures and asks_figures(question):  # each of them is asked for, none may lack
         missing = [f.text for f in figures if f not in met]
         return ("wrong", f"without {', '.join(missing)}") if missing else ("correct", "holds the reference's figures")
     asked, gold = content_words(question.text), content_words(question.answer)
