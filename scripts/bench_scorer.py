@@ -157,6 +157,8 @@ def agreement(rows: Sequence[Labelled], verdicts: Verdicts, is_interval: bool = 
     found: dict[str, Any] = {}
     for kind in SHOWN:
         at = [position for position, row in enumerate(rows) if kind in ("all", row.kind)]
+        if not at:
+            continue
         found[kind] = {
             "n": len(at),
             "correct_or_not": cohen_kappa(*zip(*(right[position] for position in at))),
@@ -210,9 +212,9 @@ def print_table(found: Mapping[str, Mapping[str, Any]]) -> None:
           f"{'at 80%':>7}")
     for name, kinds in found.items():
         row = kinds["all"]
-        spans = ["[%.2f, %.2f]" % row[key] for key in ("interval", "three_way_interval")]
+        spans = ["[{:.2f}, {:.2f}]".format(*row[key]) for key in ("interval", "three_way_interval")]
         print(f"{name:20} {row['correct_or_not']:7.3f} {spans[0]:>14} "
-              + " ".join(f"{kinds[kind]['correct_or_not']:7.3f}" for kind in KINDS)
+              + " ".join(f"{kinds[kind]['correct_or_not']:7.3f}" if kind in kinds else f"{'-':>7}" for kind in KINDS)
               + f" {row['three_way']:6.3f} {spans[1]:>13} {row['accuracy']:9.3f} {row['accuracy_at_80']:7.3f}")
 
 
@@ -233,8 +235,8 @@ def main(folder: Path) -> None:
     if not rows:
         raise SystemExit(f"{folder} holds no labelled completions (*.jsonl). Do: python scripts/bench_scorer.py FOLDER")
     print(f"{len(rows)} answers, {len({row.question.id for row in rows})} questions, {len({row.run for row in rows})} runs, "
-          f"{len({row.family for row in rows})} model families; {1000 * (time.perf_counter() - started) / len(rows):.0f} ms an "
-          "answer\n")
+          f"{len({row.family for row in rows})} model families; "
+          f"{1000 * (time.perf_counter() - started) / len(rows):.0f} ms an answer\n")
     verdicts = measure(rows, likeness)
     found = {name: agreement(rows, of_name) for name, of_name in verdicts.items()}
     print_table(found)

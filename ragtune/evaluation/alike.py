@@ -1,8 +1,8 @@
-"""How much of a reference's meaning an answer holds, token by token, by the bundled MiniLM (greedy matching as in BERTScore).
+"""How much of a reference's meaning an answer holds, token by token, by the bundled MiniLM.
 
 For each token of the reference that the question does not hold already, the most similar token of the answer is looked for;
-the mean of these similarities is a recall that other words for the same thing do not spoil (Zhang et al. 2020,
-arXiv 1904.09675, its R_BERT, here for the telling tokens only).
+the mean of these similarities is a recall that other words for the same thing do not spoil (the greedy matching of
+BERTScore, Zhang et al. 2020, arXiv 1904.09675, its R_BERT, here for the telling tokens only).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MOST_TOKENS = 1016
 """Of an answer; what stands behind is not read."""
 LAYERS = (0, 4, 6)
 """0 are the bare token vectors, 4 and 6 hold context: 4 for references read behind their question, 6 for bare ones."""
+KEPT = 4096
+"""Comparisons that are kept."""
 PLACE_TOKENS = 80
 """Length of the places of an answer that are compared, half as far apart."""
 
@@ -39,9 +41,10 @@ class Likeness:
         self.tokenizer: Any = embedder._tokenizer()
         self.model: Any = embedder._model("float32")
         self.reference = lru_cache(maxsize=512)(self._reference)
+        self.read = lru_cache(maxsize=KEPT)(self._read)  # an evaluation scores its answers when they come and at its end
 
-    def read(self, question: str, gold: str, answer: str) -> dict[str, float]:
-        """Return the signs: telling tokens of the reference met anywhere, in the best place, within the question's context."""
+    def _read(self, question: str, gold: str, answer: str) -> dict[str, float]:
+        """Return how far the reference's telling tokens are met: anywhere, in the best place, read behind the question."""
         import numpy as np
 
         asked = question.partition("?")[0] + "?"

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from ragtune.evaluation.wording import DENIAL, YES_NO, content_words, direction_of, final_part, split_sentences
 
 MIN_OVERLAP = 0.25
-_CLAUSE = re.compile(r"\s*(?:;|:\s|—|,?\s+(?:but|however|whereas|while|although|though|even though|yet)\b,?)\s*", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"\s*(?:;|:\s|—|,?\s+(?:but|however|whereas|while|although|though|even though|yet)\b,?)\s*", re.IGNORECASE
+)
+_CONCESSION = re.compile(
+    r"^\W*(?:while|although|though|even though|despite|in spite of|whereas)\b[^,]{0,300},", re.IGNORECASE
+)
 _NO_CLAIM = re.compile(
     r"^\W*(?:if|whether|to (?:determine|assess|evaluate|answer|calculate|find|conclude|understand|confirm)|in order to|when|"
-    r"once|please|let(?:'|’)?s|we (?:need|can|must|have to|would)|you|typically|generally|usually|an? \w+ \w+ (?:above|below|of))\b",
+    r"once|please|let(?:'|’)?s|we (?:need|can|must|have to|would)|you|typically|generally|usually|"
+    r"an? \w+ \w+ (?:above|below|of))\b",
     re.IGNORECASE,
 )
 _LACKS = re.compile(
@@ -21,7 +27,9 @@ _LACKS = re.compile(
     r"(?:would|could|might|should) be (?:considered )?(?:necessary|needed|required))",
     re.IGNORECASE,
 )
-_NO_DENIAL = re.compile(r"\bnot (?:only|just|merely|least)\b|\bno (?:doubt|less than)\b|\bnot (?:include|including)\b", re.IGNORECASE)
+_NO_DENIAL = re.compile(
+    r"\bnot (?:only|just|merely|least|include|including)\b|\bno (?:doubt|less than)\b", re.IGNORECASE
+)
 _RATHER = re.compile(r"\b(?:rather than|instead of|as opposed to|far from)\b", re.IGNORECASE)
 _REMARK = re.compile(r"\([^()]{0,300}\)")
 _TYPICAL = re.compile(r"\b(?:typical|usual|general|normal)(?:ly)?\b|\bwould\b", re.IGNORECASE)
@@ -38,7 +46,8 @@ _OPPOSITES = tuple(
         (r"consisten|stable|steady|unchanged", r"inconsisten|fluctuat|volatil|unstable|var(?:y|ied|iable)|unsteady"),
         (r"healthy|strong|robust|adequate|sufficient|comfortable|solid",
          r"unhealthy|weak|poor|inadequate|insufficient|concern|struggl|may not be able|strain"),
-        (r"high(?:er|ly)?\b|large|significant|substantial|material", r"low(?:er)?\b|small|minor|insignificant|immaterial|modest|moderate"),
+        (r"high(?:er|ly)?\b|large|significant|substantial|material",
+         r"low(?:er)?\b|small|minor|insignificant|immaterial|modest|moderate"),
         (r"above|exceed|more than|greater|over\b", r"below|less than|fewer|short of|under\b"),
         (r"profit|gain", r"loss"),
         (r"relevant|useful|meaningful|applicable", r"irrelevant|not (?:\w+ )?(?:useful|relevant|meaningful|applicable)"),
@@ -68,14 +77,19 @@ def read_claims(text: str, question: str) -> tuple[Claim, ...]:
         if match := YES_NO.match(sentence):
             found.append(Claim(sentence, match[1].lower() == "yes", 2.0, place))
             continue
-        for clause in _CLAUSE.split(sentence):
+        for clause in _CLAUSE.split(_CONCESSION.sub("", sentence)):
             said = content_words(clause)
             overlap = len(asked & said) / max(len(asked), 1)
             is_conclusion = bool(_CONCLUSION.search(sentence))
-            if overlap < MIN_OVERLAP or not said or _NO_CLAIM.match(clause) or _LACKS.search(clause) or _TYPICAL.search(clause) or clause.endswith("?"):
+            if overlap < MIN_OVERLAP or not said or not _is_claim(clause):
                 continue
             found.append(Claim(clause, affirms(clause, question), overlap + 0.3 * is_conclusion, place))
     return tuple(found)
+
+
+def _is_claim(clause: str) -> bool:
+    """Whether a clause states something of its own: no condition, plan, question, lack of data or word on what is usual."""
+    return not (_NO_CLAIM.match(clause) or _LACKS.search(clause) or _TYPICAL.search(clause) or clause.endswith("?"))
 
 
 def affirms(clause: str, question: str) -> bool:

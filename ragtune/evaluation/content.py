@@ -6,21 +6,21 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ragtune.documents.names import read_common_words
-from ragtune.evaluation.wording import content_words, final_part, split_sentences
+from ragtune.evaluation.wording import content_words, final_part, split_sentences, stem
 
 RARE_WEIGHT = 3.0
 """What a name, or a word that no common report holds, weighs against a common word."""
 WINDOW = 3
 """Sentences that are read together where the best place of an answer is looked for."""
 _WORD = re.compile(r"[A-Za-z][A-Za-z&'’-]*[A-Za-z]|[A-Za-z]")
-_LIGHT = frozenset(
-    content_words("biggest largest highest greatest lowest smallest least most best worst experience experienced report reported "
-                  "perform performed performance show showed segment category type region overall present presented amongst")
-)
+_LIGHT = frozenset(map(stem, (
+    "biggest largest highest greatest lowest smallest least most best worst experience experienced report reported perform "
+    "performed performance show showed segment category type region overall present presented amongst"
+).split()))
 """Words of an answer's frame, which say nothing by themselves."""
 _HEAD_ENDS = re.compile(
-    r"[.;(](?:\s|$)|\s\(|,?\s\b(?:because|since|as|whereas|while|primarily|mainly|mostly|due to|driven|which|with|its|but|and (?:the|its)|"
-    r"followed|representing|from|by)\b",
+    r"[.;(](?:\s|$)|\s\(|,?\s\b(?:because|since|as|whereas|while|primarily|mainly|mostly|due to|driven|which|with|its|but|"
+    r"and (?:the|its)|followed|representing|from|by)\b",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[,;\n]|\band\b|\(\d\)")
@@ -35,10 +35,10 @@ def weigh_words(text: str, asked: Iterable[str] = ()) -> dict[str, float]:
     weights: dict[str, float] = {}
     for sentence in split_sentences(text):
         for match in _WORD.finditer(sentence):
-            for stem in content_words(match[0]) - leave:
+            for word in content_words(match[0]) - leave:
                 is_name = match[0][0].isupper() and bool(sentence[: match.start()].strip("*\"'( -•"))
                 weight = RARE_WEIGHT if is_name or match[0].lower() not in common else 1.0
-                weights[stem] = max(weights.get(stem, 0.0), weight)
+                weights[word] = max(weights.get(word, 0.0), weight)
     return weights
 
 

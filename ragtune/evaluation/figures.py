@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -100,7 +101,7 @@ def is_derived(gold: Number, said: Sequence[Number]) -> bool:
 
     The slack is what rounding of the shown digits allows: 49.8 to 47.2 may be a fall of 2.5.
     """
-    for before, after in zip(said, said[1:]):
+    for before, after in itertools.pairwise(said):
         if sort_of(before) != sort_of(after) or (before.is_percent and not gold.is_percent):
             continue
         first, second = before.value * before.scale, after.value * after.scale

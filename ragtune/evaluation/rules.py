@@ -23,6 +23,7 @@ from ragtune.evaluation.figures import (
 )
 from ragtune.evaluation.numbers import Number, parse_numbers, parse_scale
 from ragtune.evaluation.wording import (
+    DENIAL,
     MIN_REFUSAL_SIGNS,
     YES_NO,
     content_words,
@@ -35,6 +36,7 @@ from ragtune.evaluation.wording import (
 from ragtune.records import Outcome, Question
 
 MIN_RECALL = 0.5
+SHORT_WORDS = 12
 CLEAR_SIDE = 0.2
 _FIGURES_ASKED = re.compile(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", re.IGNORECASE)
 GoldKind = Literal["none", "number", "yes_no", "text"]
@@ -74,6 +76,27 @@ def said_polarity(text: str, question: str) -> bool | None:
     sentence."""
     side = balance(read_claims(text, question))
     return side > 0 if abs(side) >= CLEAR_SIDE else polarity_of(text, question)
+
+
+def is_short(text: str) -> bool:
+    """Whether the answer is no more than a few words, which hold the answer itself and nothing around it."""
+    return len(final_part(text).split()) <= SHORT_WORDS
+
+
+def _judge_short(question: Question, text: str) -> Judged | None:
+    """Judge a few words by what they say, not by how much of the reference they hold; None where that is not clear."""
+    part = final_part(text)
+    gold_figures, figures = parse_numbers(question.answer), parse_numbers(part)
+    others = [n for n in figures if all(match_number(g, n, 1.0, False) is None for g in gold_figures)]
+    if gold_figures and len(others) == len(figures) > 0:
+        return "wrong", f"{others[0].text} instead of {gold_figures[0].text}"
+    said = content_words(part) - content_words(question.text)
+    denies, is_denied = bool(DENIAL.search(part)), bool(DENIAL.search(question.answer))
+    if said and not others and said <= content_words(question.answer):
+        if denies != is_denied:
+            return ("wrong", "denies what the reference says") if denies else None
+        return "correct", f"names {', '.join(sorted(said)[:4])}, as the reference does, and nothing else"
+    return None
 
 
 def asks_figures(question: Question) -> bool:
@@ -137,6 +160,8 @@ def _judge_text(question: Question, text: str) -> Judged:
     if figures and asks_figures(question):  # each of them is asked for, none may lack
         missing = [f.text for f in figures if f not in met]
         return ("wrong", f"without {', '.join(missing)}") if missing else ("correct", "holds the reference's figures")
+    if is_short(text) and (found := _judge_short(question, text)):
+        return found
     asked, gold = content_words(question.text), content_words(question.answer)
     wanted = (gold - asked) or gold
     shared = wanted & content_words(text)

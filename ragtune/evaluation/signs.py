@@ -19,7 +19,7 @@ from ragtune.evaluation.figures import (
     wants_percent_of,
 )
 from ragtune.evaluation.numbers import Number, parse_numbers, parse_scale
-from ragtune.evaluation.rules import Judged, asks_figures, kind_of_gold
+from ragtune.evaluation.rules import Judged, asks_figures, is_short, kind_of_gold
 from ragtune.evaluation.wording import (
     YES_NO,
     final_part,
@@ -34,10 +34,13 @@ from ragtune.records import OUTCOMES, Question
 
 MOST = 6
 _HOWEVER = re.compile(
-    r"\b(?:however|but|nevertheless|still)\b[^.]{0,80}\b(?:we can|can be|calculat|comput|estimat|infer|assum|deriv|determin)",
+    r"\b(?:however|but|nevertheless|still)\b[^.]{0,80}\b(?:we can|can be|calculat|comput|estimat|infer|assum|deriv|"
+    r"determin)",
     re.IGNORECASE,
 )
-_THEREFORE = re.compile(r"(?:^|[.\n])\W*(?:therefore|thus|so|hence|overall|in conclusion|in summary|based on)\b", re.IGNORECASE)
+_THEREFORE = re.compile(
+    r"(?:^|[.\n])\W*(?:therefore|thus|so|hence|overall|in conclusion|in summary|based on)\b", re.IGNORECASE
+)
 _YES_NO_ASKED = re.compile(
     r"^\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should)\b", re.IGNORECASE
 )
@@ -86,7 +89,7 @@ def _apology(answer: str) -> dict[str, float]:
         "however": float(bool(_HOWEVER.search(answer))),
         "concludes": float(bool(_THEREFORE.search(answer))),
         "length": min(math.log1p(len(answer.split())) / 7, 1.5),
-        "short": float(len(answer.split()) < 12),
+        "short": float(is_short(answer)),
         "says_yes_or_no": float(bool(YES_NO.match(answer))),
     }
 

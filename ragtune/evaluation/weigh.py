@@ -41,7 +41,8 @@ TOLD: dict[str, tuple[str, str]] = {
     "recall": ("it holds the reference's words", "it lacks the reference's words"),
     "window_recall": ("one place holds the reference's words", "no place holds the reference's words"),
     "head_recall": ("it holds what the reference begins with", "it lacks what the reference begins with"),
-    "head_focus": ("where it restates the question it names the same", "where it restates the question it names something else"),
+    "head_focus": ("where it restates the question it names the same",
+                   "where it restates the question it names something else"),
     "choice_agrees": ("it picks the same option", "it picks another option"),
 }
 """What a sign says above its mean and below it; signs that are not here are not named in reasons."""
@@ -110,13 +111,16 @@ def load_weights() -> dict[str, dict[str, Regression]]:
 def weigh(regressions: Mapping[str, Regression], kind: str, signs: Mapping[str, float]) -> Weighed:
     """Return the probabilities for an answer to a reference of this kind.
 
-    Where a number is asked for, the rules say whether it is right, and the weights only how sure that is. What contradicts
+    Where a number is asked for, and of an answer in a few words, the rules say whether it is right and the weights only how
+    sure that is: the answers that people labelled are long, and what they teach of wording holds for such. What contradicts
     the reference outright is not correct, however much else it shares with it.
     """
     correct = regressions[kind].probability(signs)
-    if kind == "number":
+    if kind == "number" or signs.get("short"):
         correct = max(correct, 0.51) if signs.get("rules_correct") else min(correct, 0.49)
     if signs.get("contradicts"):
         correct = min(correct, MOST_CONTRADICTED)
-    refused = (1 - correct) * regressions[REFUSED].probability(signs)
-    return Weighed(correct, refused, regressions[kind].strongest(signs, correct > 0.5))
+    refused = regressions[REFUSED].probability(signs)
+    if signs.get("short"):
+        refused = max(refused, 0.51) if signs.get("rules_refused") else min(refused, 0.49)
+    return Weighed(correct, (1 - correct) * refused, regressions[kind].strongest(signs, correct > 0.5))

@@ -18,8 +18,8 @@ _REFUSAL_SIGNS: dict[str, re.Pattern[str] | PackPattern] = {
                     r"necessary|immediate)"),
         ("machine", r"\bas an? (AI|artificial|language model|large)|\bAI (developer|language|model|assistant)\b"),
         ("cutoff", r"\b(last|knowledge|training) (update|cut-?off|data)|\bmy (knowledge|training)\b|real-time"),
-        ("not_given", r"\b(not|n['’]t) (explicitly |directly |specifically |clearly )?(provide|contain|include|specify|mention|"
-                      r"disclose|give|state|available|found|present|report|list)\w*"),
+        ("not_given", r"\b(not|n['’]t) (explicitly |directly |specifically |clearly )?(provide|contain|include|specify|"
+                      r"mention|disclose|give|state|available|found|present|report|list)\w*"),
         ("nothing", r"\bno (specific |explicit |direct )?(information|mention|data|details?|figures?|evidence)\b"),
         ("needs", r"\b(would|you['’]d|I['’]d|you|we|would typically) (need|have) (to|the|access|more|additional)\b|"
                   r"\bneed (to know|more)\b"),
@@ -45,12 +45,14 @@ _UP = re.compile(r"\b(increas|improv|grow|grew|rose|rise|rising|higher|accelerat
 _DOWN = re.compile(r"\b(decreas|declin|drop|fell|fall|reduc|lower|decelerat|shr[iu]nk|worsen|down\b)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(negative|minus|lost|less|contract|shr[ai]nk)", re.IGNORECASE)
 _LOSS = PackPattern(lambda pack: pack.answers.losses)
+_LISTED = re.compile(r"\b(?:among|between|of)\b[^.]{0,200}?\b(?:and|or)\s+\w+(?: activities)?,", re.IGNORECASE)
 _SUPERLATIVE = re.compile(
     r"\b(?:most|highest|largest|least|lowest|biggest|greatest|best|worst|smallest|strongest)\b", re.IGNORECASE
 )
 _FIRM = re.compile(
-    r"\b(?:I|we) (?:do not|don['’]t) know\b|\b(?:cannot|can not|can['’]t|unable to|not able to|not possible to|impossible to)\b"
-    r"[^.]{0,40}\b(?:determin|provid|answer|calculat|tell|say|conclu|giv|find|comput|assess|verif|confirm|assist)",
+    r"\b(?:I|we) (?:do not|don['’]t) know\b|\b(?:cannot|can not|can['’]t|unable to|not able to|not possible to|"
+    r"impossible to)\b[^.]{0,40}\b(?:determin|provid|answer|calculat|tell|say|conclu|giv|find|comput|assess|verif|confirm|"
+    r"assist)",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[a-z][a-z&'’-]*[a-z]|[a-z]", re.IGNORECASE)
@@ -138,10 +140,10 @@ def content_words(text: str) -> set[str]:
     """Return the words that carry content, lower case, cut to their stem's first letters."""
     words = (word.lower().replace("’", "'").removesuffix("'s").strip("'-") for word in _WORD.findall(text))
     common = current_pack().answers.common
-    return {_stem(word) for word in words if word not in _STOP and word not in common}
+    return {stem(word) for word in words if word not in _STOP and word not in common}
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """Cut the commonest English endings, enough for 'operations' to meet 'operating'."""
     for ending in ("ations", "ation", "ating", "ings", "ing", "ions", "ion", "ies", "ed", "es", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
@@ -158,7 +160,7 @@ def find_choice(question: str, gold: str, text: str) -> tuple[str, str] | None:
     match = _OPTIONS.search(question)
     if not match:
         return None
-    options = [_stem(words[-1]) for part in [*match[1].split(","), match[2].removesuffix(" activities")]
+    options = [stem(words[-1]) for part in [*match[1].split(","), match[2].removesuffix(" activities")]
                if (words := re.findall(r"[a-z]+", part.lower()))]
     wanted = [option for option in options if option in content_words(gold)]
     if len(wanted) != 1:
@@ -167,7 +169,7 @@ def find_choice(question: str, gold: str, text: str) -> tuple[str, str] | None:
     best: tuple[int, str] | None = None
     for sentence in split_sentences(final_part(text)):
         if _SUPERLATIVE.search(sentence):
-            rest = re.sub(r"\b(?:among|between|of)\b[^.]{0,200}?\b(and|or)\s+\w+( activities)?,", "", sentence, flags=re.IGNORECASE)
+            rest = _LISTED.sub("", sentence)
             places = {option: place.start() for option in options if (place := _option_in(option, rest))}
             overlap = len(asked & content_words(sentence))
             if places and (best is None or overlap > best[0]):

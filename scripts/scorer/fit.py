@@ -3,9 +3,9 @@
     python scripts/scorer/fit.py ../shared/financebench/completions
 
 reads ``*.jsonl`` as scripts/bench_scorer.py does and writes ragtune/evaluation/scorer.json. To the labelled answers come a
-few whose label is known by construction, so that short answers are weighed well too: the reference itself, a bare yes or no,
-our own refusal, and another question's reference. Scikit-learn (a dependency of sentence-transformers) fits; nothing of it is
-stored but numbers.
+few whose label is known by construction, so that short answers are weighed well too: the reference itself, a bare yes or
+no, our own refusal, and another question's reference. Scikit-learn (a dependency of sentence-transformers) fits; nothing of
+it is stored but numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from ragtune.evaluation.wording import polarity_of
 from ragtune.files import read_jsonl, write_json
 from ragtune.records import Outcome, Question
 
+ROOT = Path(__file__).parents[2]
 LABELS: dict[str, Outcome] = {"Correct Answer": "correct", "Incorrect Answer": "wrong", "Refusal": "refused"}
 KINDS = ("number", "yes_no", "text")
 BUILT_WEIGHT = 0.3
@@ -124,6 +124,9 @@ def names_of(kind: str, is_alike: bool) -> list[str]:
 def _fit(rows: Sequence[Labelled], wanted: Sequence[bool], names: Sequence[str], strength: float) -> Regression:
     from sklearn.linear_model import LogisticRegression
 
+    if len(set(wanted)) < 2:  # nothing to tell apart: an even chance, or what all of them are
+        nothing = dict.fromkeys(names, 0.0)
+        return Regression(0.0 if not rows else 2.0 if wanted[0] else -2.0, nothing, nothing)
     table = np.array([[row.signs.get(name, 0.0) for name in names] for row in rows])
     means, spreads = table.mean(axis=0), table.std(axis=0)
     spreads[spreads == 0] = 1.0
@@ -149,7 +152,8 @@ def main(folder: Path) -> None:
     sets = {name: {kind: _plain(regression) for kind, regression in fit_weights(rows, name == "alike").items()}
             for name in ("alike", "plain")}
     path = ROOT / "ragtune" / "evaluation" / FILE
-    write_json(path, {"format": FORMAT, "fitted_on": f"{sum(row.weight == 1 for row in rows)} labelled answers", "sets": sets})
+    fitted_on = f"{sum(row.weight == 1 for row in rows)} labelled answers"
+    write_json(path, {"format": FORMAT, "fitted_on": fitted_on, "sets": sets})
     print(json.dumps(sets, indent=1))
 
 
