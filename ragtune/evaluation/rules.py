@@ -90,7 +90,7 @@ def _judge_short(question: Question, text: str) -> Judged | None:
     others = [n for n in figures if all(match_number(g, n, 1.0, False) is None for g in gold_figures)]
     if gold_figures and len(others) == len(figures) > 0:
         return "wrong", f"{others[0].text} instead of {gold_figures[0].text}"
-    said = content_words(part) - content_words(question.text)
+    said = {word for word in content_words(part) - content_words(question.text) if not DENIAL.fullmatch(word)}
     denies, is_denied = bool(DENIAL.search(part)), bool(DENIAL.search(question.answer))
     if said and not others and said <= content_words(question.answer):
         if denies != is_denied:
