@@ -109,6 +109,22 @@ def test_unanswerable_question_wants_a_refusal() -> None:
     assert score_answer(question, "There are 12.").outcome == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("The documents do not contain information about unicorns.", "correct"),
+        ("The number of unicorns is not stated in the 10-K [1].", "correct"),
+        ("I cannot determine this from the context.", "correct"),
+        ("I don't know.", "correct"),
+        ("", "correct"),
+        ("Acme keeps them in Springfield.", "wrong"),
+        ("The filing does not state it outright, but there are 12.", "wrong"),
+    ],
+)
+def test_refusals_of_an_unanswerable_question(answer: str, expected: str) -> None:
+    assert outcome("", answer, "How many unicorns are there?") == expected
+
+
 def test_declared_refusal_wins_over_the_text() -> None:
     assert score_answer(Question("q", "Sales?", "$5"), "$5", is_refusal=True).outcome == "refused"
 

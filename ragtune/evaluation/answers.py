@@ -6,11 +6,11 @@ Rules judge first; their verdict and the answer's other signs are then weighed b
 
 from __future__ import annotations
 
-from ragtune.evaluation.alike import Likeness, open_likeness
+from ragtune.evaluation.alike import open_likeness
 from ragtune.evaluation.rules import judge_by_rules, kind_of_gold
-from ragtune.evaluation.signs import read_signs
-from ragtune.evaluation.weigh import Weighed, load_weights, weigh
-from ragtune.evaluation.wording import is_refusal_text
+from ragtune.evaluation.signs import read_apology, read_signs
+from ragtune.evaluation.weigh import REFUSED, load_weights, weigh
+from ragtune.evaluation.wording import is_brief_refusal, is_refusal_text
 from ragtune.records import Outcome, Question, Score
 
 METRIC = "answer"
@@ -28,9 +28,9 @@ def score_answer(question: Question, answer_text: str, is_refusal: bool | None =
     kind = kind_of_gold(question)
     found: Found
     if kind == "none":
-        refuses = bool(is_refusal) or is_refusal_text(answer_text)
-        found = ("correct", 0.95, "refused, and the documents hold no answer") if refuses else (
-            "wrong", 0.9, "answered, though the documents hold no answer")
+        chance = 1.0 if is_refusal or not answer_text.strip() else chance_of_refusal(answer_text)
+        found = ("correct", chance, "refused, and the documents hold no answer") if chance > 0.5 else (
+            "wrong", 1 - chance, "answered, though the documents hold no answer")
     elif not answer_text.strip():
         found = ("refused", 1.0, "empty answer")
     elif is_refusal:
@@ -41,16 +41,19 @@ def score_answer(question: Question, answer_text: str, is_refusal: bool | None =
     return Score(METRIC, 1.0 if outcome == "correct" else 0.0, reason, question.id, outcome, confidence)
 
 
+def chance_of_refusal(text: str) -> float:
+    """Return how probable it is, 0 to 1, that a text refuses rather than answers, whatever was asked."""
+    refuses = is_refusal_text(text)
+    chance = load_weights()["plain"][REFUSED].probability({**read_apology(text), "rules_refused": float(refuses)})
+    return max(chance, 0.9 if refuses else 0.7 if is_brief_refusal(text) else 0.0)
+
+
 def _judge(question: Question, text: str, kind: str) -> Found:
-    outcome, reason = judge_by_rules(question, text)
-    weighed = weigh_answer(question, text, None if kind == "number" else open_likeness())
+    outcome, reason = judged = judge_by_rules(question, text)
+    likeness = None if kind == "number" else open_likeness()
+    signs = read_signs(question, text, judged, likeness)
+    weighed = weigh(load_weights()["plain" if likeness is None else "alike"], kind, signs)
     if weighed.outcome == outcome:
         return outcome, weighed.confidence, reason
     told = " and ".join(weighed.told) or "its other signs weigh more"
     return weighed.outcome, weighed.confidence, f"{told}; by the rules alone it would be {outcome} ({reason})"
-
-
-def weigh_answer(question: Question, text: str, likeness: Likeness | None) -> Weighed:
-    """Return the weighed signs of a non-empty answer to an answerable question."""
-    signs = read_signs(question, text, judge_by_rules(question, text), likeness)
-    return weigh(load_weights()["plain" if likeness is None else "alike"], kind_of_gold(question), signs)

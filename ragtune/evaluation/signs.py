@@ -55,7 +55,7 @@ def read_signs(question: Question, answer: str, judged: Judged, likeness: Likene
     kind = kind_of_gold(question)
     signs = {f"rules_{outcome}": float(judged[0] == outcome) for outcome in OUTCOMES}
     signs |= {f"kind_{name}": float(kind == name) for name in ("number", "yes_no", "text")}
-    signs |= _apology(answer)
+    signs |= read_apology(answer)
     signs |= _figures(question, answer)
     if kind != "number":
         signs |= read_content(question.text, question.answer, answer)
@@ -74,7 +74,8 @@ def _contradicts(question: Question, answer: str, signs: Mapping[str, float]) ->
     return is_other or lacks or bool(signs["rules_wrong"] and signs.get("move_contradicted"))
 
 
-def _apology(answer: str) -> dict[str, float]:
+def read_apology(answer: str) -> dict[str, float]:
+    """Return the signs of a refusal, which need no reference."""
     sentences = [sentence for sentence in split_sentences(answer) if sentence.strip()] or [""]
     lead, end = " ".join(sentences[:1]), " ".join(sentences[-2:])
     families = refusal_families(answer)

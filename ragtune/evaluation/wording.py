@@ -8,6 +8,8 @@ from ragtune.answering.prompt import ANSWER, REFUSAL
 from ragtune.documents.pack import PackPattern, current_pack
 
 MIN_REFUSAL_SIGNS = 3
+BRIEF_WORDS = 40
+_OUTRIGHT = frozenset({"sorry", "has_not", "machine", "not_given", "nothing"})
 _REFUSAL_SIGNS: dict[str, re.Pattern[str] | PackPattern] = {
     "elsewhere": PackPattern(lambda pack: pack.answers.elsewhere),
     **{name: re.compile(pattern, re.IGNORECASE) for name, pattern in (
@@ -86,6 +88,13 @@ def refusal_families(text: str) -> tuple[str, ...]:
 def is_firm_refusal(text: str) -> bool:
     """Whether the text says outright that it cannot answer ('I do not know', 'it is not possible to determine')."""
     return bool(_FIRM.search(text))
+
+
+def is_brief_refusal(text: str) -> bool:
+    """Whether a few words without a figure say outright that something is not known, not given or cannot be told."""
+    if len(text.split()) > BRIEF_WORDS or re.search(r"(?<!\[)\d(?![-\d]*[KkQq\]])", text):
+        return False
+    return is_firm_refusal(text) or not _OUTRIGHT.isdisjoint(refusal_families(text))
 
 
 def split_sentences(text: str) -> list[str]:
