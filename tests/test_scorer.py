@@ -141,6 +141,13 @@ def test_an_outright_contradiction_is_never_correct() -> None:
     assert weigh(weights, "text", {"contradicts": 1.0}).outcome != "correct"
 
 
+def test_a_copied_document_is_no_answer() -> None:
+    said = "UNITED STATES\nSECURITIES AND EXCHANGE COMMISSION\nFORM 10-K\nACME CORP " + "Acme sells valves and pumps. " * 20
+    score = score_answer(Question("q", "What does Acme sell?", "Valves and pumps"), said)
+    assert (score.outcome, score.reason) == ("wrong", "begins as a document's title page, not as an answer")
+    assert score_answer(Question("q", "Who made it?", "ACME CORP"), "ACME CORP").outcome == "correct"
+
+
 def test_rules_decide_numbers_and_few_words() -> None:
     weights = {"number": Regression(-9.0, {}, {}), "text": Regression(-9.0, {}, {}), "refused": Regression(0.0, {}, {})}
     assert weigh(weights, "number", {"rules_correct": 1.0}).outcome == "correct"

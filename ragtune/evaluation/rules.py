@@ -37,6 +37,7 @@ from ragtune.records import Outcome, Question
 
 MIN_RECALL = 0.5
 SHORT_WORDS = 12
+TITLE_LETTERS, TITLE_WORDS = 60, 60
 CLEAR_SIDE = 0.2
 _FIGURES_ASKED = re.compile(r"\bhow (much|many)\b|\bamount\b|\bhow did\b|\bratio\b", re.IGNORECASE)
 GoldKind = Literal["none", "number", "yes_no", "text"]
@@ -47,6 +48,8 @@ Judged = tuple[Outcome, str]
 
 def judge_by_rules(question: Question, answer_text: str) -> Judged:
     """Return the outcome of a non-empty answer to an answerable question and the reason, by rules alone."""
+    if is_copied(answer_text):
+        return "wrong", "begins as a document's title page, not as an answer"
     if is_refusal_text(answer_text):
         return "refused", "says that it cannot answer"
     kind = kind_of_gold(question)
@@ -76,6 +79,12 @@ def said_polarity(text: str, question: str) -> bool | None:
     sentence."""
     side = balance(read_claims(text, question))
     return side > 0 if abs(side) >= CLEAR_SIDE else polarity_of(text, question)
+
+
+def is_copied(text: str) -> bool:
+    """Whether a long text begins in capitals, as title pages do: a document that was copied in place of an answer."""
+    letters = [character for character in text.strip()[:150] if character.isalpha()][:TITLE_LETTERS]
+    return len(text.split()) > TITLE_WORDS and sum(map(str.isupper, letters)) > 0.7 * len(letters)
 
 
 def is_short(text: str) -> bool:

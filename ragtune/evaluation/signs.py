@@ -19,7 +19,7 @@ from ragtune.evaluation.figures import (
     wants_percent_of,
 )
 from ragtune.evaluation.numbers import Number, parse_numbers, parse_scale
-from ragtune.evaluation.rules import Judged, asks_figures, is_short, kind_of_gold
+from ragtune.evaluation.rules import Judged, asks_figures, is_copied, is_short, kind_of_gold
 from ragtune.evaluation.wording import (
     YES_NO,
     final_part,
@@ -67,11 +67,11 @@ def read_signs(question: Question, answer: str, judged: Judged, likeness: Likene
 
 def _contradicts(question: Question, answer: str, signs: Mapping[str, float]) -> bool:
     """Whether the answer says the opposite of the reference outright: a plain no for a yes, a move that its own figures go
-    against, or other figures where figures are asked for."""
+    against, other figures where figures are asked for, or no answer at all but a document that was copied."""
     said, wanted = YES_NO.match(final_part(answer)), YES_NO.match(question.answer)
     is_other = bool(said and wanted and said[1].lower() != wanted[1].lower())
     lacks = bool(signs["kind_text"] and signs.get("figures_asked_missing"))
-    return is_other or lacks or bool(signs["rules_wrong"] and signs.get("move_contradicted"))
+    return is_other or lacks or is_copied(answer) or bool(signs["rules_wrong"] and signs.get("move_contradicted"))
 
 
 def read_apology(answer: str) -> dict[str, float]:
