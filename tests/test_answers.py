@@ -1,16 +1,13 @@
 """The answer scorer: outcome and reason."""
 
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.answering.prompt import REFUSAL
 from ragtune.documents.pack import use_pack
-from ragtune.evaluation.answers import is_refusal_text, polarity_of, score_answer
-from ragtune.evaluation.wording import content_words, refusal_signs, speaks_of_less
+from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.wording import content_words, is_refusal_text, polarity_of, refusal_signs, speaks_of_less
 from ragtune.records import Question
 
 CAPEX = "What is the FY2018 capital expenditure amount (in USD millions) for 3M?"
@@ -112,6 +109,22 @@ def test_unanswerable_question_wants_a_refusal() -> None:
     assert score_answer(question, "There are 12.").outcome == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("The documents do not contain information about unicorns.", "correct"),
+        ("The number of unicorns is not stated in the 10-K [1].", "correct"),
+        ("I cannot determine this from the context.", "correct"),
+        ("I don't know.", "correct"),
+        ("", "correct"),
+        ("Acme keeps them in Springfield.", "wrong"),
+        ("The filing does not state it outright, but there are 12.", "wrong"),
+    ],
+)
+def test_refusals_of_an_unanswerable_question(answer: str, expected: str) -> None:
+    assert outcome("", answer, "How many unicorns are there?") == expected
+
+
 def test_declared_refusal_wins_over_the_text() -> None:
     assert score_answer(Question("q", "Sales?", "$5"), "$5", is_refusal=True).outcome == "refused"
 
@@ -146,18 +159,6 @@ def test_a_gold_agrees_with_itself_and_not_with_its_neighbour(value: int, decima
 @given(st.text(max_size=120), st.sampled_from(["$5 million", "Yes, 5%", "the consumer segment", ""]))
 def test_any_answer_gets_an_outcome(answer: str, gold: str) -> None:
     assert outcome(gold, answer, "Has it grown to 5 (in USD millions)?") in ("correct", "wrong", "refused")
-
-
-@pytest.mark.real
-def test_agreement_with_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    from scripts.bench_scorer import agreement, read_labelled
-
-    data = Path(os.environ.get("RAGTUNE_FINANCEBENCH", Path(__file__).parents[2] / "shared" / "financebench"))
-    if not (data / "completions").is_dir():
-        pytest.skip("no labelled completions")
-    rows = read_labelled(data / "completions")
-    assert agreement(rows)["ours"]["all"]["correct_or_not"] >= 0.80
 
 
 def test_a_move_that_its_own_figures_contradict_is_wrong():

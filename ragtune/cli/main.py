@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",
     "report": "ragtune.cli.reporting:report",
+    "score": "ragtune.cli.scoring:score",
 }
 
 
