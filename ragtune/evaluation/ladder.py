@@ -15,6 +15,7 @@ from ragtune.evaluation.compare import Comparison, compare_paired, describe_comp
 from ragtune.records import OUTCOMES, SETTINGS, Answer, Citation, Outcome, Question, Record, Setting
 
 if TYPE_CHECKING:
+    from ragtune.evaluation.footing import Footing
     from ragtune.evaluation.waterfall import Waterfall
 
 BASELINES = ("extractive",)
@@ -228,7 +229,8 @@ class EvaluationSummary:
     """What an evaluation found, in plain values: the ladder, the paired tests, page recall, what was left out.
 
     ``comparisons`` are tuned against base, ``against_baselines`` (baseline, model, rung, comparison) against the readers
-    without a language model. ``waterfalls`` tell for each model which stage lost how many answers with retrieval.
+    without a language model. ``waterfalls`` tell for each model which stage lost how many answers with retrieval,
+    ``footing`` what answers stand on and whether refusals come where they should.
     """
 
     name: str
@@ -247,6 +249,7 @@ class EvaluationSummary:
     confidence: float = 0.95
     seconds: float = 0.0
     waterfalls: tuple[Waterfall, ...] = ()
+    footing: tuple[Footing, ...] = ()
 
     def sentences(self) -> tuple[str, ...]:
         """Return each paired test as one plain sentence, those against base first."""
@@ -280,6 +283,7 @@ class EvaluationSummary:
             "against_baselines": [told_comparison(setting, c, a, b) for a, b, setting, c in self.against_baselines],
             "set_right": self.set_right,
             "waterfalls": [told_waterfall(waterfall) for waterfall in self.waterfalls],
+            "footing": [footing.to_dict() for footing in self.footing],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.evaluation.attribute import STAGES, label_of
+from ragtune.evaluation.footing import HEADER as FOOTING_HEADER
 from ragtune.evaluation.ladder import MODELS, EvaluationSummary, Graded, Rung
 from ragtune.evaluation.page import SETTING_NAMES, anchor_of, collect_answers, describe_questions, render_page
-from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall, draw_waterfall
+from ragtune.evaluation.plots import draw_ladder, draw_learning_curve, draw_recall, draw_refusal_curve, draw_waterfall
 from ragtune.evaluation.trail import Asked
 from ragtune.evaluation.waterfall import LostAnswer, Waterfall
 from ragtune.files import installed_packages, read_jsonl
@@ -85,6 +86,11 @@ def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
     ]
 
 
+def footing_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
+    """Return what answers stand on as text cells under FOOTING_HEADER."""
+    return [(footing.model, SETTING_NAMES[footing.setting], *footing.cells()) for footing in summary.footing]
+
+
 def tests_heading(summary: EvaluationSummary) -> str:
     """Return what the paired tests answer, as a question."""
     rivals = list(dict.fromkeys(a for a, _, _, _ in summary.against_baselines))
@@ -133,6 +139,8 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
     lines += _lost_lines(summary)
     if summary.recall:
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
+    if footing := footing_rows(summary):
+        lines += ["", "## What do answers stand on?", "", *markdown_table(FOOTING_HEADER, footing)]
     if calculated := calculation_rows(summary):
         lines += ["", "## What was set right?", "", *markdown_table(CALCULATION_HEADER, calculated)]
     kinds = kind_rows(summary)
@@ -203,6 +211,10 @@ def render_html(
         headline=_headline(summary),
         tests_heading=tests_heading(summary),
         kinds=kind_rows(summary),
+        footing_header=FOOTING_HEADER,
+        footing=footing_rows(summary),
+        refusal_svgs=[(footing.model, Markup(draw_refusal_curve(footing.curve))) for footing in summary.footing
+                      if footing.setting == "retrieval" and len(footing.curve.points) > 1],
         calculation_header=CALCULATION_HEADER,
         calculations=calculation_rows(summary),
         waterfalls=_drawn_waterfalls(summary, list(answers), asked or {}),

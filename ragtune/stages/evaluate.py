@@ -13,6 +13,8 @@ from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError, RunError
+from ragtune.evaluation.detectable import describe_detectable
+from ragtune.evaluation.footing import Footing, measure_footing
 from ragtune.evaluation.ladder import (
     EvaluationSummary,
     Graded,
@@ -195,6 +197,7 @@ def evaluate_models(
         passages = list_passages(rungs)
         write_jsonl(partial / PASSAGES, (passage.to_dict() for passage in passages.values()))
         summary = _summarise(recipe, questions, rungs, graded, folder, notes)
+        summary = dataclasses.replace(summary, footing=_measure_footing(recipe, questions, searcher, graded))
         summary = dataclasses.replace(summary, seconds=time.perf_counter() - begun)
         write_json(partial / "summary.json", summary.to_dict())
         write_report(partial, summary, graded, recipe, run, rungs.asked, passages)
@@ -279,6 +282,16 @@ def _in_order(
     ]
 
 
+def _measure_footing(
+    recipe: Recipe, questions: Sequence[Question], searcher: Searcher | None, graded: Sequence[Graded]
+) -> tuple[Footing, ...]:
+    """Return what the answers stand on; nothing where there is no index to look the cited passages up in."""
+    index = getattr(searcher, "index", None)
+    if index is None:
+        return ()
+    return measure_footing(graded, questions, index.chunk, clusters_of(questions), recipe.evaluation.confidence)
+
+
 def _summarise(
     recipe: Recipe, questions: Sequence[Question], rungs: Rungs, graded: Sequence[Graded], folder: Path, notes: Sequence[str]
 ) -> EvaluationSummary:
@@ -298,11 +311,14 @@ def _summarise(
         [(q, rungs.found[q.id]) for q in questions if q.id in rungs.found and q.is_answerable], recipe.evaluation.recall_at
     )
     confidence, clusters = recipe.evaluation.confidence, clusters_of(questions)
+    comparisons = compare_models(graded, confidence=confidence, clusters=clusters)
+    notes += [f"Tuned against base with retrieval: {describe_detectable(c.n, c.discordant, confidence=confidence)}"
+              for setting, c in comparisons if setting == "retrieval"]
     return EvaluationSummary(
         name=recipe.name,
         folder=str(folder),
         ladder=build_ladder(graded, confidence),
-        comparisons=compare_models(graded, confidence=confidence, clusters=clusters),
+        comparisons=comparisons,
         against_baselines=compare_baselines(graded, confidence, clusters),
         recall=recall.any_page if recall.n else {},
         recall_every_page=recall.every_page if recall.n else {},
