@@ -21,6 +21,7 @@ COMMANDS = {
     "dataset": "ragtune.cli.learning:dataset",
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",
+    "judge": "ragtune.cli.judging:judge",
 }
 
 
