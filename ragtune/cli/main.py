@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",
     "judge": "ragtune.cli.judging:judge",
+    "benchmark": "ragtune.cli.benchmarking:benchmark",
 }
 
 
