@@ -8,13 +8,13 @@ from ragtune.evaluation.rubric import load_rubric, shipped_rubrics
 
 def test_the_shipped_rubrics_can_be_read():
     found = {name: load_rubric(name) for name in shipped_rubrics()}
-    assert set(found) == {"better", "correctness", "grounded", "quality"}
+    assert set(found) == {"better", "better_cited", "correctness", "grounded", "quality"}
     assert all(rubric.name == name for name, rubric in found.items())
     assert found["correctness"].gives_outcomes
     assert found["correctness"].allowed == "correct, wrong or refused"
     assert found["quality"].allowed == "a whole number from 1 to 5"
     assert found["better"].verdicts == ("A", "B", "tie")
-    assert len({rubric.hash for rubric in found.values()}) == 4
+    assert len({rubric.hash for rubric in found.values()}) == 5
 
 
 def test_a_file_of_the_users_is_read(tmp_path):

@@ -139,6 +139,20 @@ def test_models_of_an_evaluation_are_judged_in_pairs(evaluation, judged_by):
     assert [(tally.model, tally.counts["correct"]) for tally in alone.tallies] == [("base", 3)]
 
 
+def test_an_evaluation_that_keeps_its_passages_can_be_judged_by_them(evaluation, judged_by):
+    rows = [row for _, row in read_jsonl(evaluation / LOG)]
+    shown = {"number": 1, "document": "ACME_2021_10K", "page": 1, "rank": 1, "chunk_id": "c1"}
+    write_jsonl(evaluation / LOG, [{**row, "passages": [shown]} for row in rows])
+    write_jsonl(evaluation / "passages.jsonl", [{"chunk_id": "c1", "text": "Net sales 2021: 4,210"}])
+    write_manifest(evaluation, "evaluation")
+    prompts = []
+    judged_by(lambda prompt: prompts.append(prompt) or "Verdict: grounded")
+    summary = run_judge(evaluation, "openai:judge", "grounded", model="tuned")
+    assert summary.tallies[0].counts == {"grounded": 6, "ungrounded": 0}
+    assert all("Passages:\n| [1] Net sales 2021: 4,210" in prompt for prompt in prompts)
+    assert summary.agreements == ()
+
+
 def test_labels_come_from_a_file(answers, tmp_path):
     (tmp_path / "labels.csv").write_text("id,label\nq0,correct\nq1,wrong\nq2,wrong\n")
     found = run_judge(answers, "scorer", labels=tmp_path / "labels.csv")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @out_option("verdicts")
 @click.option("--judge", "judge_name", default="scorer", show_default=True, metavar="MODEL",
               help="A chat model: folder, Hugging Face name or provider:model; 'scorer' needs none.")
-@click.option("--rubric", metavar="FILE", help="Rubric file, or correctness, quality, grounded, better. [correctness]")
+@click.option("--rubric", metavar="FILE", help="Rubric file, or a shipped one: correctness, quality, grounded, better.")
 @click.option("--against", metavar="OTHER", help="Judge pairs: other answers, or another model of the evaluation.")
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="What people said: rows with id and label.")
 @click.option("--model", metavar="NAME", help="Only this model of an evaluation folder.")

@@ -56,7 +56,7 @@ def _load(place: str) -> dict[str, Any]:
 def _choose(splits: dict[str, Any], wanted: str, name: str) -> Any:
     if wanted:
         if wanted not in splits:
-            raise QuestionError(f"{name}: there is no split '{wanted}'.{nearest(wanted, splits)} It has {', '.join(splits)}.")
+            raise QuestionError(f"{name}: there is no split '{wanted}'.{nearest(wanted, splits)} It has {', '.join(splits)}")
         return splits[wanted]
     chosen = next((split for split in _PREFERRED if split in splits), next(iter(splits)) if len(splits) == 1 else None)
     if chosen is None:
