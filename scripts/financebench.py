@@ -63,9 +63,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--questions", help="The eval questions, where they are not those of --data: a file, or "
+                        "hf:PatronusAI/financebench.")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     arguments = parser.parse_args()
-    settings = {"name": "financebench", "evaluation.questions": arguments.data / "questions.jsonl"}
+    settings = {"name": "financebench", "evaluation.questions": arguments.questions or arguments.data / "questions.jsonl"}
     recipe = open_recipe(arguments.data, arguments.out, settings, arguments.set)
     stages = {"index": run_index, "dataset": run_dataset, "train": run_train, "evaluate": run_evaluate}
     results = {}

@@ -23,6 +23,8 @@ COMMANDS = {
     "evaluate": "ragtune.cli.answers:evaluate",
     "report": "ragtune.cli.reporting:report",
     "score": "ragtune.cli.scoring:score",
+    "judge": "ragtune.cli.judging:judge",
+    "benchmark": "ragtune.cli.benchmarking:benchmark",
 }
 
 

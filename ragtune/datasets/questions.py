@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ragtune.datasets.entries import Entry, is_table, read_entries
 from ragtune.datasets.fields import OWN, read_id, read_text
+from ragtune.datasets.hub import is_hub, read_hub
 from ragtune.datasets.sources import SHAPES, read_entry
 from ragtune.datasets.steps import CALCULATION, RESTATED
 from ragtune.errors import QuestionError
@@ -17,7 +18,7 @@ from ragtune.records import Question
 
 def read_questions(path: Path) -> list[Question]:
     """Return the questions of a file: JSONL or JSON in ragtune's own shape or one of SHAPES, which is told by its keys;
-    CSV or TSV with named columns, which is told by the suffix.
+    CSV or TSV with named columns, which is told by the suffix; or a data set's rows (``hf:PatronusAI/financebench``).
 
     Evidence whose page the file does not say has page 0: ``locate_evidence`` finds it in an index. Raises QuestionError
     naming file and line, or entry, for what is not a question, an empty question, a page that is none, an id that was
@@ -52,11 +53,11 @@ def read_asked(path: Path) -> list[Question]:
 def _read_each(path: Path, read: Callable[[Entry], Iterable[Question]], mend: str, shape: str) -> list[Question]:
     """Return the questions of each entry; ``mend`` says what to do where there is no file, ``shape`` what a row is."""
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not is_hub(path):
         raise QuestionError(f"no question file {path}. {mend}")
     questions: list[Question] = []
     places: dict[str, str] = {}
-    for entry in read_entries(path):
+    for entry in read_hub(str(path)) if is_hub(path) else read_entries(path):
         for question in _read_whole(read, entry):
             if question.id in places:
                 raise QuestionError(f"{entry.where}: the id '{question.id}' stands in {places[question.id]} already. "

@@ -46,7 +46,7 @@ def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
     values = _read_yaml(path)
     for section, key in _PATHS:
         entry = values.get(section)
-        if isinstance(entry, dict) and isinstance(entry.get(key), str) and "://" not in entry[key]:
+        if isinstance(entry, dict) and isinstance(entry.get(key), str) and not _is_elsewhere(entry[key]):
             entry[key] = _resolve(path.parent, entry[key])
     pack = values.get("pack")
     if isinstance(pack, str) and (path.parent / Path(pack).expanduser()).is_dir():  # else it is a shipped one's name
@@ -86,6 +86,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: found {type(values).__name__}, wanted sections such as 'documents:' and 'index:'.")
     return values
+
+
+def _is_elsewhere(value: str) -> bool:
+    """Whether a name is no path beside the recipe: an address, or a data set of the Hub (datasets.hub)."""
+    return "://" in value or value.startswith("hf:")
 
 
 def _resolve(folder: Path, value: str) -> str:

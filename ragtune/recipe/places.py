@@ -31,6 +31,11 @@ def run_folder(recipe: Recipe) -> Path:
     return _place(recipe, recipe.training.folder, "run")
 
 
+def benchmark_folder(recipe: Recipe) -> Path:
+    """Return the folder of general benchmarks."""
+    return _place(recipe, None, "benchmark")
+
+
 def evaluation_folder(recipe: Recipe) -> Path:
     """Return the evaluation folder."""
     return _place(recipe, recipe.evaluation.folder, "evaluation")

@@ -150,7 +150,8 @@ class Dataset(Section):
     )
     folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
     questions: str | None = Field(
-        None, description="Question file: ours, FinanceBench, FinQA, TAT-QA, SQuAD, CSV and others; none: asked from tables."
+        None, description="Question file of ours, FinanceBench, FinQA, TAT-QA, SQuAD, CSV ..., or hf:OWNER/NAME; "
+        "none: asked from tables."
     )
     ask_count: int = Field(400, ge=1, description="Questions asked from statement rows where no file is given.")
     where: str | None = Field(None, description="Filter on the documents that training questions may be about.")
@@ -252,7 +253,9 @@ class Evaluation(Section):
     """How base and tuned are measured."""
 
     folder: str | None = Field(None, description="Where the evaluation folder lies; default work/NAME/evaluation.")
-    questions: str | None = Field(None, description="Question file; none: the test questions of the dataset folder.")
+    questions: str | None = Field(
+        None, description="Question file or hf:OWNER/NAME; none: the test questions of the dataset folder."
+    )
     where: str | None = Field(None, description="Filter on the documents whose questions are asked.")
     settings: tuple[Setting, ...] = Field(SETTINGS, description="Rungs of the ladder.", min_length=1)
     baselines: tuple[Literal["extractive"], ...] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ragtune.datasets.hub import is_hub
 from ragtune.documents.chunk import CHUNKERS
 from ragtune.documents.pack import open_pack
 from ragtune.errors import QuestionError, RecipeError, nearest
@@ -55,4 +56,5 @@ def check_references(recipe: Recipe) -> list[str]:
             "fused", 1.0, 1.0):
         notes.append("retrieval.method and its weights: not used, for the ranker weighs both searchers itself; set "
                      "retrieval.rerank=none to search by them alone")
-    return notes + [f"{field}: there is no {path} yet" for field, path in wanted.items() if path and not Path(path).exists()]
+    return notes + [f"{field}: there is no {path} yet" for field, path in wanted.items()
+                    if path and not is_hub(path) and not Path(path).exists()]

@@ -129,10 +129,11 @@ def _open_models(
 
 def _read(recipe: Recipe, dataset: Path) -> list[Question]:
     """Return the questions the recipe names, else the dataset's test questions."""
+    from ragtune.datasets.hub import is_hub
     from ragtune.datasets.questions import read_questions
 
     path = Path(recipe.evaluation.questions) if recipe.evaluation.questions else dataset / "questions_test.jsonl"
-    if not path.is_file():
+    if not path.is_file() and not is_hub(path):
         raise RunError(
             f"no questions at {path}. Evaluating needs evaluation.questions in the recipe, or a dataset folder with test "
             "questions. Do: ragtune dataset --recipe FILE"
