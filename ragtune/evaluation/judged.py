@@ -14,12 +14,12 @@ from ragtune.errors import RunError, nearest
 from ragtune.evaluation.ladder import Graded, Shown
 from ragtune.evaluation.rubric import Rubric
 from ragtune.evaluation.samples import common_items
+from ragtune.evaluation.score_file import ID, read_answers
 from ragtune.evaluation.verdicts import ToJudge
 from ragtune.files import read_jsonl, read_manifest
 from ragtune.records import Question
 
 ANSWERS, PASSAGES = "answers.jsonl", "passages.jsonl"
-IDS = ("id", "question_id", "financebench_id")
 _NEEDED = "Each line needs 'question', 'gold_answer' or 'reference', and 'model_answer' or 'answer'."
 _SAID: Mapping[str, str] = {"correct answer": "correct", "incorrect answer": "wrong", "incorrect": "wrong",
                             "refusal": "refused", "true": "correct", "false": "wrong"}
@@ -74,34 +74,13 @@ def _as_shown(shown: Shown, text: str) -> str:
 def _read_file(path: Path) -> list[ToJudge]:
     """Return the lines of a file as `ragtune score` takes it; 'label' and 'passages' (or 'contexts') are read too."""
     items, seen = [], Counter[str]()
-    try:
-        for number, row in read_jsonl(path):
-            where = f"{path}:{number}"
-            text = _field(row, ("question",), where)
-            reference = _field(row, ("gold_answer", "reference"), where)
-            answer = _field(row, ("model_answer", "answer"), where, may_be_null=True)
-            group = next((str(row[key]) for key in IDS if row.get(key) not in (None, "")), text)
-            seen[group] += 1
-            name = group if seen[group] == 1 else f"{group}#{seen[group]}"
-            items.append(ToJudge(name, Question(group, text, reference), answer, passages=_passages(row),
-                                 label=str(row.get("label") or ""), group=group))
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path}: not UTF-8 text ({error.reason}). {_NEEDED}") from error
+    for _, question, answer, row in read_answers(path):
+        group = next((str(row[key]) for key in ID if row.get(key) not in (None, "")), question.text)
+        seen[group] += 1
+        name = group if seen[group] == 1 else f"{group}#{seen[group]}"
+        items.append(ToJudge(name, Question(group, question.text, question.answer), answer, passages=_passages(row),
+                             label=str(row.get("label") or ""), group=group))
     return items
-
-
-def _field(row: Mapping[str, Any], names: Sequence[str], where: str, may_be_null: bool = False) -> str:
-    """Return the first of the fields that is there, as text. Raises RunError where none is, or it is no text or number."""
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise RunError(f"{where}: no field '{names[0]}'; found {', '.join(row) or 'none'}. {_NEEDED}")
-    value = row[name]
-    if value is None and may_be_null:
-        return ""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (isinstance(value, str) or is_number) or (name == "question" and not str(value).strip()):
-        raise RunError(f"{where}: '{name}' is {value!r:.40}. It must be a text or a number. {_NEEDED}")
-    return str(value)
 
 
 def _passages(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -152,7 +131,7 @@ def read_labels(path: Path, items: Sequence[ToJudge], rubric: Rubric) -> list[To
         raise RunError(f"no file {path}. Labels are JSONL or CSV rows with 'id' and 'label'.")
     said: dict[tuple[str, str, str], str] = {}
     for entry in read_entries(path):
-        name = next((str(entry.row[key]) for key in IDS if entry.row.get(key) not in (None, "")), "")
+        name = next((str(entry.row[key]) for key in ID if entry.row.get(key) not in (None, "")), "")
         if not name or entry.row.get("label") in (None, ""):
             raise RunError(f"{entry.where}: found {', '.join(entry.row)}. A row of labels has 'id' and 'label'.")
         label = normal_label(str(entry.row["label"]), rubric, entry.where)
