@@ -45,7 +45,15 @@ def test_one_row_a_model_and_rung_with_passages() -> None:
 def test_surer_answers_come_first_on_the_curve() -> None:
     rows = [row(QUESTIONS[0], "4,210", 1, "correct"), row(QUESTIONS[1], "863", 1, "wrong")]
     curve = measure_footing(rows, QUESTIONS, chunk_of)[0].curve
-    assert [(point.threshold, point.risk) for point in curve.points] == [(None, None), (1.0, 0.0), (0.0, 0.5)]
+    assert [point.risk for point in curve.points] == [None, 0.0, 0.5]
+
+
+def test_of_answers_alike_supported_the_better_found_comes_first() -> None:
+    sure, unsure = (row(QUESTIONS[0], "4,210", 1, outcome).to_dict() for outcome in ("correct", "wrong"))
+    sure["passages"][0]["score"], unsure["passages"][0]["score"], unsure["question_id"] = 7.5, -1.0, "twin"
+    questions = [*QUESTIONS, Question("twin", QUESTIONS[0].text, "4,209", QUESTIONS[0].evidence)]
+    curve = measure_footing([Graded.from_dict(unsure), Graded.from_dict(sure)], questions, chunk_of)[0].curve
+    assert [point.risk for point in curve.points] == [None, 0.0, 0.5]
 
 
 def test_what_the_summary_tells_is_plain() -> None:

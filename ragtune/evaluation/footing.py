@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ragtune.evaluation.grounding import GroundingSummary, Share, ground_row, summarise_grounding
+from ragtune.evaluation.grounding import Grounding, GroundingSummary, Share, ground_row, summarise_grounding
 from ragtune.evaluation.refusals import RefusalCounts, RefusalCurve, build_refusal_curve, count_refusals, judge_refusal
 from ragtune.records import Chunk, Question, Record, Setting
 
@@ -22,7 +23,8 @@ HEADER = (
 class Footing(Record):
     """Grounding and refusals of one model on one rung. ``grounding`` is None where every answer is a refusal.
 
-    ``curve`` ranks the answers given by the share of their claims that cited passages support.
+    ``curve`` ranks the answers given by the share of their claims that cited passages support, those alike in that by the
+    best score that the search gave to a cited passage.
     """
 
     model: str
@@ -65,10 +67,17 @@ def measure_footing(
     for (model, setting), rows in rungs.items():
         grounded = [ground_row(by_id[row.question_id], row, chunk_of) for row in rows]
         cases = [judge_refusal(by_id[row.question_id], row, chunk_of) for row in rows]
-        pairs = [(case, each.support if each else 0.0) for case, each in zip(cases, grounded) if case]
+        pairs = [(case, _sureness(row, each) if each else 0.0) for row, case, each in zip(rows, cases, grounded) if case]
         given = [each for each in grounded if each]
         judged = [case for case, _ in pairs]
         found.append(Footing(
             model, setting, summarise_grounding(given, clusters, confidence) if given else None,
-            count_refusals(judged, clusters, confidence), build_refusal_curve(judged, [support for _, support in pairs])))
+            count_refusals(judged, clusters, confidence), build_refusal_curve(judged, [sureness for _, sureness in pairs])))
     return tuple(found)
+
+
+def _sureness(row: Graded, grounding: Grounding) -> float:
+    """Return the support, and as much less than a hundredth as the search was sure of what is cited."""
+    cited = {citation.passage for citation in row.citations}
+    best = max((passage.score for passage in row.passages if passage.number in cited), default=0.0)
+    return grounding.support + 0.005 * (1 + math.tanh(best / 4))

@@ -25,7 +25,7 @@ MODELS = ("base", "tuned", *BASELINES)
 
 @dataclass(frozen=True)
 class Shown(Record):
-    """A passage that stood in the prompt: its number there, its page, and its rank in the search.
+    """A passage that stood in the prompt: its number there, its page, its rank in the search and the score it had there.
 
     ``characters`` of its text stood there: fewer than it has where the token budget cut it.
     """
@@ -36,6 +36,7 @@ class Shown(Record):
     rank: int
     chunk_id: str = ""
     characters: int = 0
+    score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def grade(question: Question, answer: Answer, model: str, setting: Setting, seco
         completion=answer.completion,
         is_refusal=answer.is_refusal,
         citations=answer.citations,
-        passages=tuple(Shown(p.number, p.document, p.page, p.rank, p.chunk_id, len(p.text)) for p in answer.passages),
+        passages=tuple(Shown(p.number, p.document, p.page, p.rank, p.chunk_id, len(p.text), p.score)
+                       for p in answer.passages),
         problems=answer.problems,
         seconds=round(seconds, 4),
     )
