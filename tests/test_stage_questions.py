@@ -11,6 +11,7 @@ from dataset_fakes import CASH, PROSE, RIVAL, STATEMENT
 from ragtune.cli.main import ragtune
 from ragtune.cli.questions import show_time
 from ragtune.cli.terminal import run_guarded
+from ragtune.datasets.ask import ask_questions
 from ragtune.datasets.questions import read_questions
 from ragtune.errors import ModelError, QuestionError, RunError
 from ragtune.recipe.load import load_recipe
@@ -193,6 +194,21 @@ def test_offline_does_not_ask_again_what_is_kept_apart(place) -> None:
     assert set(before[:5]) <= {row["text"] for row in rows}
     assert all(row["like"].endswith("Say it in figures.") for row in rows)
     assert summary.rejected["kept apart for evaluation"] == len(rows)
+
+
+def test_more_is_asked_where_near_duplicates_took_too_many_and_the_asker_rounds(place, monkeypatch) -> None:
+    calls: list[int] = []
+
+    def ask_some(index, wanted, *rest):
+        asked = list(ask_questions(index, wanted, *rest))
+        calls.append(wanted)
+        few = asked[: wanted // 2] * 2 if len(calls) == 1 else asked
+        return few[: wanted - 1]  # never quite what is wanted
+
+    monkeypatch.setattr("ragtune.stages.questions.ask_questions", ask_some)
+    assert run_questions(load_recipe("r.yaml"), 40, place / "q.jsonl").questions == 40
+    assert len(calls) == 2
+    assert calls[1] > calls[0]
 
 
 def test_a_share_a_page_bounds_both_ways(place, chat) -> None:

@@ -132,10 +132,12 @@ def evaluate(
 
 def print_evaluation(summary: Mapping[str, Any]) -> None:
     """Print the ladder as a table, the paired tests and the page recall."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{summary['ladder'][0]['n'] if summary['ladder'] else 0} questions")
+    title = f"{summary['ladder'][0]['n'] if summary['ladder'] else 0} questions"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # eighty columns hold it
     for column in ("model", "setting"):
         table.add_column(column, no_wrap=True)
     for column in ("n", "correct", "wrong", "refused", "correct %", "interval"):
@@ -148,10 +150,12 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
     Console().print(table)
     for comparison in (*summary.get("comparisons", ()), *summary.get("against_baselines", ())):
         a, b = comparison.get("a", "base"), comparison.get("b", "tuned")
-        test = "documents' sign flips" if comparison.get("test") == "sign_flips" else "McNemar"
+        test = f"McNemar p = {comparison.get('mcnemar_p', comparison['p']):.2g}"
+        if comparison.get("test") == "sign_flips":
+            test += f", by {comparison['clusters']} documents p = {comparison['p']:.2g}"
         click.echo(
             f"{comparison['setting'].replace('_', ' ')}: {b} − {a} = {100 * comparison['difference']:+.0f} points, "
-            f"{test} p = {comparison['p']:.2g} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
+            f"{test} (only {b} right {comparison['only_b']}, only {a} {comparison['only_a']})"
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))

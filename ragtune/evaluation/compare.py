@@ -68,6 +68,11 @@ class Comparison(Record):
         return "sign_flips" if self.clusters > 1 else "mcnemar"
 
     @property
+    def mcnemar(self) -> float:
+        """The p of McNemar's exact test, which takes the questions as independent: surer than it may be by documents."""
+        return mcnemar_p(self.only_a, self.only_b)
+
+    @property
     def discordant(self) -> float:
         """The share of questions that only one side got right, which says what a difference would have to be."""
         return (self.only_a + self.only_b) / self.n if self.n else 0.0
@@ -124,11 +129,12 @@ def describe_comparison(comparison: Comparison, setting: str, a: str = "base", b
         return f"No difference shown {place}: every one of {comparison.n} questions has the same outcome for {a} and {b}."
     low, high = comparison.interval
     test = f"sign flips of {comparison.clusters} documents" if comparison.clusters > 1 else "McNemar"
+    beside = f" (McNemar over questions {p_text(comparison.mcnemar)})" if comparison.clusters > 1 else ""
     corrected = "" if comparison.adjusted_p is None else f" ({p_text(comparison.adjusted_p)} after {comparison.correction})"
     facts = (
         f"{100 * comparison.difference:+.0f} points (paired bootstrap {comparison.confidence:.0%} interval {100 * low:+.0f} "
-        f"to {100 * high:+.0f}), {test} p = {p_text(comparison.p)}{corrected}; right only by {b} {comparison.only_b}, "
-        f"only by {a} {comparison.only_a}, n = {comparison.n}."
+        f"to {100 * high:+.0f}), {test} p = {p_text(comparison.p)}{corrected}{beside}; right only by {b} "
+        f"{comparison.only_b}, only by {a} {comparison.only_a}, n = {comparison.n}."
     )
     if comparison.clusters == 1:
         facts += " All questions are about one document, of which alone this speaks."

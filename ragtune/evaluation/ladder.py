@@ -304,6 +304,7 @@ def told_comparison(setting: Setting, c: Comparison, a: str = "base", b: str = "
     """Return a paired test as plain JSON values, with its sentence; ``adjusted_p`` where it is corrected as one of many."""
     return {
         "setting": setting, "a": a, "b": b, "test": c.test, "n": c.n, "only_a": c.only_a, "only_b": c.only_b, "p": c.p,
+        "mcnemar_p": c.mcnemar,
         "difference": round(c.difference, 4), "interval": _rounded(c.interval),
         "clusters": c.clusters, "adjusted_p": c.adjusted_p, "sentence": describe_comparison(c, setting, a, b),
     }  # fmt: skip

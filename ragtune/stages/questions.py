@@ -33,6 +33,7 @@ _YIELD = 0.6  # share of what is asked for that is let in, until it is measured
 _SAMPLE = 16  # pages whose prompts are counted for the estimate
 _PATIENCE = 40  # pages without any question let in after which a model is given up
 _SPARE = 1.03  # asked offline beyond what is wanted, for the near-duplicates
+_HAS_MORE = 0.97  # of what is wanted, from which on the asker is taken to have more; it rounds by document and kind
 _ROUNDS = 3
 _BATCH = 5000
 _SIDE_BY_SIDE = 8  # most requests a provider is sent at a time; generator.batch_size sets fewer
@@ -192,7 +193,7 @@ class _Job:
                 admission.admit(asked[start : start + _BATCH])
                 if self.report:
                     self.report("checking questions", min(start + _BATCH, len(asked)), len(asked))
-            if len(admission.admitted) >= self.count or len(asked) < wanted:
+            if len(admission.admitted) >= self.count or len(asked) < _HAS_MORE * wanted:
                 break
             share = max(0.1, len(admission.admitted) / len(asked))
             wanted = math.ceil(1.1 * self.count / share)
