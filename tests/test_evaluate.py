@@ -51,6 +51,8 @@ def test_ladder_figures_and_shapes(tmp_path: Path) -> None:
     assert test["only_a"] == 0
     assert summary["recall"]["1"] == 1.0
     assert summary["recall_n"] == 12
+    assert set(summary["ranking"]) == {"page", "document"}
+    assert summary["ranking"]["page"]["recall@1"] <= summary["ranking"]["page"]["mrr"] <= 1.0
     assert summary["left_out"] == {"questions": ["q-lost"], "documents": ["LOST_2021_10K"]}
     json.dumps(summary)
 

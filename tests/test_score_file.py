@@ -93,3 +93,16 @@ def test_rows_keep_their_names(file):
     scored = list(score_rows(read_answers(file)))
     assert [row.line for row in scored] == [1, 2, 3, 4, 5, 6]
     assert [row.kind for row in scored] == ["number", "number", "yes_no", "yes_no", "none", "text"]
+
+
+def test_text_metrics_stand_beside_the_outcome(tmp_path, capsys):
+    path = tmp_path / "answers.jsonl"
+    rows = [{"question": "q", "reference": "the red pump", "answer": answer} for answer in ("a red pump", "a blue valve")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run_guarded(ragtune, ["score", str(path), "--json", "--metric", "f1", "--metric", "exact_match"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["f1"], row["exact_match"]) for row in told] == [(1.0, 1.0), (0.0, 0.0)]
+    assert run_guarded(ragtune, ["score", str(path), "--metric", "f1"]) == 0
+    assert "f1: mean 0.5000 over 2 answers" in capsys.readouterr().out
+    assert run_guarded(ragtune, ["score", str(path), "--metric", "f2"]) == 1
+    assert "no text metric 'f2'" in capsys.readouterr().err

@@ -20,21 +20,30 @@ KINDS = {"number": "a number", "yes_no": "yes or no", "text": "free text", "none
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.jsonl")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME",
+              help="A text metric beside it, repeatable: exact_match, f1, rouge1, rouge2, rougeL, bleu, chrf, bertscore.")
 @click.option("--json", "as_json", is_flag=True, help="Print each line with its outcome, confidence and reason as JSON.")
-def score(file: Path, as_json: bool) -> None:
+def score(file: Path, metrics: Sequence[str], as_json: bool) -> None:
     """Score answers against their references: correct, wrong or refused, how sure that is, and why.
 
     Each line of FILE.jsonl holds 'question', 'gold_answer' or 'reference', and 'model_answer' or 'answer'; other fields
     are kept. With an empty reference (a question that has no answer) a refusal is what is correct.
     """
     from ragtune.evaluation.score_file import read_answers, score_rows
+    from ragtune.evaluation.text_metrics import find_metric
 
+    named = {name: find_metric(name) for name in dict.fromkeys(metrics)}
     rows = read_answers(file)
+    said = {name: metric([answer for _, _, answer, _ in rows], [question.answer for _, question, _, _ in rows])
+            for name, metric in named.items()} if rows else {}
     if as_json:
-        for row in score_rows(rows):
-            click.echo(json.dumps(row.to_dict(), ensure_ascii=False))
+        for place, row in enumerate(score_rows(rows)):
+            added = {name: round(scores[place], 4) for name, scores in said.items()}
+            click.echo(json.dumps({**row.to_dict(), **added}, ensure_ascii=False))
     else:
         print_counts(tuple(score_rows(rows)))
+        for name, scores in said.items():
+            click.echo(f"{name}: mean {sum(scores) / len(scores):.4f} over {len(scores):,} answers")
 
 
 def print_counts(rows: Sequence[ScoredRow]) -> None:

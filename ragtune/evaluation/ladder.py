@@ -243,6 +243,8 @@ class EvaluationSummary:
     recall: Mapping[str, float] = field(default_factory=dict)
     recall_every_page: Mapping[str, float] = field(default_factory=dict)
     recall_n: int = 0
+    ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """'page' and 'document' -> the ranking metrics' means: 'mrr', 'ndcg', 'precision@5' and so on."""
     questions: int = 0
     unanswerable: int = 0
     missing_documents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -289,6 +291,8 @@ class EvaluationSummary:
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,
+            "ranking": {level: {name: round(value, 4) for name, value in means.items()}
+                        for level, means in self.ranking.items()},
             "questions": self.questions,
             "unanswerable": self.unanswerable,
             "left_out": {"questions": sorted(self.missing_documents), "documents": missing},

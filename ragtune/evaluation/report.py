@@ -75,7 +75,9 @@ def render_table(summary: EvaluationSummary) -> str:
 
 def _recall_line(summary: EvaluationSummary) -> str:
     found = ", ".join(f"@{k} {value:.2f}" for k, value in summary.recall.items())
-    return f"Page recall over {summary.recall_n} questions: {found}."
+    ranked = "".join(f" {level.capitalize()}s: MRR {means['mrr']:.2f}, MAP {means['map']:.2f}, nDCG {means['ndcg']:.2f}."
+                     for level, means in summary.ranking.items())
+    return f"Page recall over {summary.recall_n} questions: {found}.{ranked}"
 
 
 def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:

@@ -25,7 +25,7 @@ from ragtune.evaluation.ladder import (
     rescore,
 )
 from ragtune.evaluation.log import ASKED, LOG, PASSAGES, AnswerLog
-from ragtune.evaluation.ranking import score_page_recall
+from ragtune.evaluation.ranking import Level, score_page_recall, score_rankings
 from ragtune.evaluation.rungs import Rungs, keep_questions, list_passages, open_rungs
 from ragtune.evaluation.samples import clusters_of
 from ragtune.evaluation.waterfall import attribute_all, build_waterfalls
@@ -308,9 +308,11 @@ def _summarise(
                                       ", ".join(documents)))
     if rungs.pages_without_text:
         notes.append(NO_TEXT.format(len(rungs.pages_without_text), ", ".join(rungs.pages_without_text)))
-    recall = score_page_recall(
-        [(q, rungs.found[q.id]) for q in questions if q.id in rungs.found and q.is_answerable], recipe.evaluation.recall_at
-    )
+    searched = [(q, rungs.found[q.id]) for q in questions if q.id in rungs.found and q.is_answerable]
+    recall = score_page_recall(searched, recipe.evaluation.recall_at)
+    ranked = [(question, hits) for question, hits in searched if question.evidence]
+    levels: tuple[Level, ...] = ("page", "document")
+    ranking = {str(level): score_rankings(ranked, level, recipe.evaluation.recall_at).means for level in levels} if ranked else {}
     confidence, clusters = recipe.evaluation.confidence, clusters_of(questions)
     comparisons = compare_models(graded, confidence=confidence, clusters=clusters)
     notes += [f"Tuned against base with retrieval: {describe_detectable(c.n, c.discordant, confidence=confidence)}"
@@ -324,6 +326,7 @@ def _summarise(
         recall=recall.any_page if recall.n else {},
         recall_every_page=recall.every_page if recall.n else {},
         recall_n=recall.n,
+        ranking=ranking,
         questions=len(questions),
         unanswerable=unanswerable,
         missing_documents=rungs.missing_documents,
