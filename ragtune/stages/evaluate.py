@@ -312,7 +312,8 @@ def _summarise(
     recall = score_page_recall(searched, recipe.evaluation.recall_at)
     ranked = [(question, hits) for question, hits in searched if question.evidence]
     levels: tuple[Level, ...] = ("page", "document")
-    ranking = {str(level): score_rankings(ranked, level, recipe.evaluation.recall_at).means for level in levels} if ranked else {}
+    ranking = {str(level): score_rankings(ranked, level, recipe.evaluation.recall_at).means
+               for level in levels if ranked}
     confidence, clusters = recipe.evaluation.confidence, clusters_of(questions)
     comparisons = compare_models(graded, confidence=confidence, clusters=clusters)
     notes += [f"Tuned against base with retrieval: {describe_detectable(c.n, c.discordant, confidence=confidence)}"
