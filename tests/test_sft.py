@@ -19,6 +19,7 @@ from ragtune.models.language import read_window
 from ragtune.recipe.schema import Dataset, Generator, Retrieval, Training
 from ragtune.records import Evidence, Example, Question
 from ragtune.training import sft
+from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
 from ragtune.training.rows import NO_LOSS
 
@@ -78,7 +79,7 @@ def look(found: dict[str, list[tuple[list[int], list[int]]]]) -> Any:
 
 
 def fit(examples: list[Example], folder: Path, *callbacks: Any, test: list[Example] | None = None) -> None:
-    sft.fit_sft(GENERATOR, TRAINING, METHODS["lora"], examples, test or [], folder, callbacks=callbacks)
+    sft.fit_sft(Job(GENERATOR, TRAINING, METHODS["lora"], examples, test or [], folder, callbacks=callbacks))
 
 
 def test_every_row_reaches_the_model_whole_and_every_completion_token_counts(
@@ -138,6 +139,6 @@ def test_rows_over_the_models_window_are_refused_before_its_weights_are_read(
     monkeypatch.setattr(sft, "load_base", read_nothing)
     small = Generator(model=str(make_tiny_model(tmp_path / "small", positions=200)), device="cpu")
     with pytest.raises(RunError, match=r"train.jsonl: \d+ of \d+ rows are longer than the model's 200 tokens"):
-        sft.fit_sft(small, TRAINING, METHODS["lora"], examples, [], tmp_path)
+        sft.fit_sft(Job(small, TRAINING, METHODS["lora"], examples, [], tmp_path))
     with pytest.raises(RunError, match=r"test.jsonl: \d+ of \d+ rows"):
-        sft.fit_sft(small, TRAINING, METHODS["lora"], examples[:0], examples, tmp_path)
+        sft.fit_sft(Job(small, TRAINING, METHODS["lora"], examples[:0], examples, tmp_path))

@@ -13,7 +13,6 @@ from ragtune.models.language import open_generator
 from ragtune.recipe.load import check_recipe
 from ragtune.records import Message
 from ragtune.stages.train import run_train
-from ragtune.training.methods import METHODS
 from ragtune.training.run import open_run
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
@@ -263,7 +262,7 @@ def test_rows_longer_than_the_model_reads_are_refused(dataset, tmp_path):
 
 
 def test_what_cannot_be_tuned_is_named(model, dataset, tmp_path):
-    with pytest.raises(RecipeError, match=r"training.method is 'qlor'. Allowed: qlora, lora.*Did you mean 'qlora'"):
+    with pytest.raises(RecipeError, match=r"training.method is 'qlor'. Allowed: .*qlora, .*Did you mean 'qlora'"):
         run_train(recipe_for(model, tmp_path, method="qlor"), dataset=dataset)
     with pytest.raises(ModelError, match="cannot be tuned here"):
         run_train(recipe_for("openai:gpt-4o-mini", tmp_path), dataset=dataset)
@@ -315,12 +314,3 @@ def test_a_cpu_without_bfloat16_tunes_in_float32(model, dataset, tmp_path, monke
         summary = run_train(recipe, tmp_path / f"run-{compute}", dataset=dataset, callbacks=[Look()])
         assert seen == {"bf16": has, "compute": compute}
         assert summary.loss_last < summary.loss_first
-
-
-def test_every_method_builds_its_configuration():
-    from ragtune.recipe.schema import Training
-
-    for method in METHODS.values():
-        config = method.build_peft(Training(r=4, alpha=8))
-        assert (config.r, config.lora_alpha) == (4, 8)
-        assert method.description.endswith(".")

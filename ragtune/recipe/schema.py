@@ -229,24 +229,95 @@ class Pairs(Section):
         return self
 
 
+class Preference(Section):
+    """What the methods that learn from preferences weigh: `training.preference`."""
+
+    beta: float | None = Field(
+        None, gt=0, description="How close to the start the model stays (DPO, KTO, SimPO), or the odds' weight (ORPO); "
+        "null: 0.1, SimPO 2.0."
+    )
+    margin: float = Field(1.0, ge=0, description="SimPO's target margin between the halves, gamma over beta times beta.")
+    sft_weight: float = Field(0.0, ge=0, description="Weight of the chosen half's own loss beside DPO's or SimPO's.")
+    desirable_weight: float = Field(1.0, gt=0, description="KTO's weight of right completions.")
+    undesirable_weight: float = Field(1.0, gt=0, description="KTO's weight of wrong completions.")
+
+
+class Reinforce(Section):
+    """How answers are drawn, rewarded and learned from: `training.reinforce`."""
+
+    rewards: dict[str, float] = Field(
+        {"outcome": 1.0, "citation": 0.25}, min_length=1, description="Weights of the rewards, names in the table REWARDS."
+    )
+    reward_model: str | None = Field(None, description="Run folder of a reward model, for the reward 'model'.")
+    judge: str | None = Field(None, description="Model that grades answers for the reward 'judge' (RLAIF).")
+    samples: int = Field(8, ge=2, le=256, description="Answers drawn for each prompt (the group of GRPO and RLOO).")
+    prompts: int = Field(8, ge=1, description="Prompts of one round of answers.")
+    temperature: float = Field(1.0, gt=0, le=2, description="Temperature they are drawn with.")
+    kl: float = Field(0.05, ge=0, description="Weight of the divergence from the start, in the reward (PPO, RLOO) or loss.")
+    clip: float = Field(0.2, gt=0, lt=1, description="How far the ratio of probabilities may leave 1 and still count.")
+    inner_epochs: int = Field(2, ge=1, description="Passes over the answers of a round.")
+    gamma: float = Field(1.0, gt=0, le=1, description="PPO: discount of a later token's reward.")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="PPO: lambda of generalised advantage estimation.")
+    value_weight: float = Field(0.5, ge=0, description="PPO: weight of the value head's loss.")
+    value_lr: float | None = Field(None, gt=0, description="PPO: learning rate of the value head; null: ten times lr.")
+
+
 class Training(Section):
     """How the generator is tuned."""
 
     folder: str | None = Field(None, description="Where the run folder lies; default work/NAME/run.")
-    method: str = Field("qlora", description="A name in the table METHODS.")
+    method: str = Field("qlora", description="A name in the table METHODS: `ragtune methods` lists them.")
+    weights: str | None = Field(
+        None, description="Which weights a method of preferences, reinforcement or documents tunes: a name in the table "
+        "TUNABLE; null: the method's own."
+    )
+    start: str | None = Field(
+        None, description="Run folder whose adapter is tuned further; preferences and reinforcement want a supervised one."
+    )
     r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: int = Field(32, ge=1, description="LoRA scale: the update is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
-    lr: float | None = Field(None, gt=0, description="Peak learning rate; null: 0.001 below 50M parameters, else 0.0002.")
+    target_modules: tuple[str, ...] = Field(
+        ("all-linear",), min_length=1, description="Layers that low-rank methods wrap: all-linear, or ends of their names."
+    )
+    last_layers: int = Field(2, ge=1, description="last_layers: how many of the model's last layers are tuned.")
+    modules: tuple[str, ...] = Field(
+        ("*.self_attn.*",), min_length=1, description="modules: patterns of the parameters' names that are tuned."
+    )
+    bottleneck: int = Field(64, ge=1, description="bottleneck: inner width of the adapters.")
+    virtual_tokens: int = Field(20, ge=1, description="Soft prompts: learned tokens before the prompt.")
+    lr: float | None = Field(
+        None, gt=0, description="Peak learning rate; null: by method and model size (qlora: 0.001 below 50M parameters, "
+        "else 0.0002)."
+    )
+    schedule: Literal["linear", "cosine", "warmup_stable_decay", "constant"] = Field(
+        "linear", description="How the learning rate goes on after warming up."
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps in which the learning rate rises.")
+    decay_share: float = Field(0.2, gt=0, le=1, description="warmup_stable_decay: share of steps in which it falls.")
     epochs: float = Field(2.0, gt=0, description="Passes over the training rows.")
     max_steps: int = Field(-1, ge=-1, description="Optimizer steps; -1 takes epochs.")
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass.")
     accumulation: int = Field(1, ge=1, description="Forward passes before an optimizer step.")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps in which the learning rate rises.")
+    packing: bool = Field(False, description="Put several short rows into one, which do not see each other.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the weights.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Longer gradients are shortened to this.")
+    neftune_alpha: float | None = Field(None, gt=0, description="Noise on embeddings (NEFTune, arXiv 2310.05914); often 5.")
     eval_rows: int = Field(64, ge=0, description="Test rows whose loss is measured while training.")
+    stop_patience: int = Field(
+        0, ge=0, description="Measures of held-out answer accuracy without gain after which tuning ends; 0: it goes on."
+    )
+    stop_steps: int = Field(25, ge=1, description="Steps between these measures.")
+    stop_questions: int = Field(48, ge=4, description="Questions of such a measure.")
     save_steps: int = Field(50, ge=1, description="Steps between checkpoints that a later start resumes from.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
+    report_to: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = Field(
+        (), description="Trackers that take the curve too, each with its own package; metrics.jsonl is always written."
+    )
+    deepspeed: str | None = Field(None, description="DeepSpeed's configuration file, under accelerate launch.")
     seed: int = Field(0, description="Seed of initialisation and order.")
+    preference: Preference = Preference()
+    reinforce: Reinforce = Reinforce()
 
 
 class Evaluation(Section):

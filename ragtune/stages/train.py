@@ -34,9 +34,9 @@ from ragtune.recipe.places import dataset_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
+from ragtune.training.job import Fit, Job
 from ragtune.training.methods import find_method
 from ragtune.training.run import open_run
-from ragtune.training.sft import Fit, fit_sft
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -95,8 +95,8 @@ def run_train(
     started = time.perf_counter()
     with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
         _keep_or_clear(folder, facts)
-        progress = progress_of(report, "train")
-        fit = fit_sft(recipe.generator, recipe.training, method, train, test, folder, progress, callbacks)
+        fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
+                             callbacks))
         summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
         _finish(folder, recipe, facts, summary)
     return summary

@@ -7,7 +7,6 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,10 @@ from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
 from ragtune.models.weights import load_4bit, load_base
-from ragtune.recipe.schema import Generator, Training
-from ragtune.records import Example
+from ragtune.recipe.schema import Training
 from ragtune.seams import Progress
 from ragtune.training.arguments import build_arguments, count_steps
-from ragtune.training.methods import Method
+from ragtune.training.job import Fit, Job
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
 
 if TYPE_CHECKING:
@@ -31,58 +29,45 @@ _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
 CURVE = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What a tuning loop gives back."""
+def fit_sft(job: Job) -> Fit:
+    """Tune the generator's model on prompt/completion rows (Examples) and leave ``adapter/`` and ``metrics.jsonl``.
 
-    steps: int
-    trainable_parameters: int
-    metrics: tuple[dict[str, float], ...] = field(default=())
-    resumed_from_step: int = 0
-
-
-def fit_sft(
-    generator: Generator,
-    training: Training,
-    method: Method,
-    train: Sequence[Example],
-    test: Sequence[Example],
-    folder: Path,
-    progress: Progress | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> Fit:
-    """Tune the generator's model on the rows and leave ``adapter/`` and ``metrics.jsonl`` in ``folder``.
-
-    Checkpoints lie in ``folder/checkpoints`` while it runs; where one is complete the run goes on from it, with the
-    order of rows, optimizer and schedule it had. Raises RunError for rows that do not fit or a loss that is not a
-    number, ModelError for a model that cannot be loaded this way.
+    Where a checkpoint is complete the run goes on from it, with the order of rows, optimizer and schedule it had. Raises
+    RunError for rows that do not fit or a loss that is not a number, ModelError for a model that cannot be loaded this way.
     """
+    generator, training = job.generator, job.training
     chat = load_chat(generator)
     chat.tokenizer.padding_side = "right"
     limit = read_context_tokens(read_config(generator.model))
     with quiet():
-        rows = encode_examples(train, chat, limit, "train.jsonl")
-        test_rows = sorted(encode_examples(test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
-        model = load_4bit(generator) if method.is_4bit else load_base(generator)
-        checkpoints = folder / "checkpoints"
-        last = find_checkpoint(checkpoints)
-        arguments = build_arguments(
-            training, checkpoints, len(rows), len(test_rows), model.device.type, count_parameters(model), last is not None
-        )
-        follower = _build_follower(folder / "metrics.jsonl", count_steps(training, len(rows)), progress)
+        rows = encode_examples(job.train, chat, limit, "train.jsonl")
+        test_rows = sorted(encode_examples(job.test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
+        model = load_4bit(generator) if job.method.is_4bit else load_base(generator)
+        last = find_checkpoint(job.checkpoints)
+        arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
+                                    last is not None)
+        follower = build_follower(job.folder / "metrics.jsonl", count_steps(training, len(rows)), job.progress)
         trainer = _build_trainer(
-            model, arguments, rows, test_rows, chat.tokenizer, method.build_peft(training), [follower, *callbacks]
+            model, arguments, rows, test_rows, chat.tokenizer, _build_lora(training), [follower, *job.callbacks]
         )
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        _save_adapter(trainer.model, folder / "adapter", portable_name(generator.model))
-    shutil.rmtree(checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
+        save_adapter(trainer.model, job.folder / "adapter", portable_name(generator.model))
+    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
     return Fit(
         steps=trainer.state.global_step,
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        metrics=tuple(_curve(trainer.state.log_history)),
+        metrics=tuple(curve_of(trainer.state.log_history)),
         resumed_from_step=int(last.name.rpartition("-")[2]) if last else 0,
     )
+
+
+def _build_lora(training: Training) -> Any:
+    """LoRA on every linear layer but the head, as QLoRA has it (arXiv 2305.14314): y = Wx + alpha/r BAx."""
+    from peft import LoraConfig, TaskType
+
+    return LoraConfig(r=training.r, lora_alpha=training.alpha, lora_dropout=training.dropout, target_modules="all-linear",
+                      task_type=TaskType.CAUSAL_LM)
 
 
 def count_parameters(model: Any) -> int:
@@ -170,7 +155,7 @@ def _build_trainer(
     return trainer
 
 
-def _build_follower(curve: Path, steps: int, progress: Progress | None) -> TrainerCallback:
+def build_follower(curve: Path, steps: int, progress: Progress | None) -> TrainerCallback:
     """Return the callback that reports progress, writes the learning curve and stops a run that went wrong."""
     from transformers import TrainerCallback
 
@@ -184,7 +169,7 @@ def _build_follower(curve: Path, steps: int, progress: Progress | None) -> Train
                 progress(state.global_step, steps)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            points = _curve(state.log_history)
+            points = curve_of(state.log_history)
             write_jsonl(curve, points)
             loss = points[-1].get("loss", 0.0) if points else 0.0
             if not math.isfinite(loss):
@@ -201,13 +186,13 @@ def _build_follower(curve: Path, steps: int, progress: Progress | None) -> Train
     return Follower()
 
 
-def _curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Return the logged points that hold a loss, with the fields of the learning curve."""
     points = [point for point in history if "loss" in point or "eval_loss" in point]
     return [{key: int(p[key]) if key == "step" else float(p[key]) for key in CURVE if key in p} for p in points]
 
 
-def _save_adapter(model: Any, folder: Path, base: str) -> None:
+def save_adapter(model: Any, folder: Path, base: str) -> None:
     """Save the adapter as safetensors; its configuration names the base without a path of this machine."""
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)
