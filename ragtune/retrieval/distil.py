@@ -46,8 +46,8 @@ def fit_to_likelihoods(
 
     RA-DIT's retriever step (arXiv 2310.01352, after REPLUG, arXiv 2301.12652), with the passages' side frozen: the smallest
     KL(q || p), p = softmax(cosine / ``settings.temperature``) over the question's passages and
-    q = softmax(mean log likelihood / ``settings.likelihood_temperature``). Those papers take KL(p || q), whose gradient fades
-    where p is sure of another passage: where a rotation was to be learned, a linear map then put the right one of six
+    q = softmax(mean log likelihood / ``settings.likelihood_temperature``). Those papers take KL(p || q), whose gradient
+    fades where p is sure of another passage: where a rotation was to be learned, a linear map then put the right one of six
     passages first for .10 of held-out questions, with KL(q || p), as in Atlas (arXiv 2208.03299), for .90.
 
     After each epoch the KL of the questions of held-out groups decides; ``before`` and ``after`` of the Fitting are its
