@@ -19,6 +19,7 @@ from ragtune.recipe.schema import Training
 from ragtune.seams import Progress
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
+from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def fit_sft(job: Job) -> Fit:
         rows = encode_examples(job.train, chat, limit, "train.jsonl")
         test_rows = sorted(encode_examples(job.test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
         model = load_4bit(generator) if job.method.is_4bit else load_base(generator)
+        if training.packing:
+            check_packable(training.weights or job.method.weights, training.method)
+            check_apart(model, rows)
+            rows = pack_rows(rows, training.seed)
         last = find_checkpoint(job.checkpoints)
         arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
                                     last is not None)
@@ -143,6 +148,7 @@ def _build_trainer(
         args=arguments,
         train_dataset=Dataset.from_list(list(rows)),
         eval_dataset=Dataset.from_list(list(test_rows)) if test_rows else None,
+        data_collator=PackedCollator(tokenizer.pad_token_id) if rows and "seq_lengths" in rows[0] else None,
         processing_class=tokenizer,
         peft_config=peft_config,
         callbacks=list(callbacks),
