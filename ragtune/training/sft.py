@@ -17,6 +17,7 @@ from ragtune.models.checkpoint import portable_name, quiet, read_config, read_co
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Training
 from ragtune.seams import Progress
+from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
 from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
-CURVE = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+CURVE = ("step", "epoch", "loss", "eval_loss", "accuracy", "learning_rate", "grad_norm")
 
 
 def fit_sft(job: Job) -> Fit:
@@ -52,12 +53,19 @@ def fit_sft(job: Job) -> Fit:
         arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
                                     last is not None)
         follower = build_follower(job.folder / "metrics.jsonl", count_steps(training, len(rows)), job.progress)
+        watch = open_watch(job, chat, lambda tuned, folder: save_adapter(tuned, folder, portable_name(generator.model)))
+        watching = [watch.callback()] if watch else []
         trainer = _build_trainer(
-            model, arguments, rows, test_rows, chat.tokenizer, _build_lora(training), [follower, *job.callbacks]
+            model, arguments, rows, test_rows, chat.tokenizer, _build_lora(training),
+            [follower, *watching, *job.callbacks],
         )
+        for callback in watching:
+            callback.log = trainer.log  # type: ignore[attr-defined]
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         save_adapter(trainer.model, job.folder / "adapter", portable_name(generator.model))
+        if watch:
+            watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
     return Fit(
         steps=trainer.state.global_step,
@@ -194,7 +202,7 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Return the logged points that hold a loss, with the fields of the learning curve."""
-    points = [point for point in history if "loss" in point or "eval_loss" in point]
+    points = [point for point in history if {"loss", "eval_loss", "accuracy"} & set(point)]
     return [{key: int(p[key]) if key == "step" else float(p[key]) for key in CURVE if key in p} for p in points]
 
 
