@@ -319,6 +319,7 @@ class Training(Section):
     stop_steps: int = Field(25, ge=1, description="Steps between these measures.")
     stop_questions: int = Field(48, ge=4, description="Questions of such a measure.")
     save_steps: int = Field(50, ge=1, description="Steps between checkpoints that a later start resumes from.")
+    check_memory: bool = Field(True, description="Refuse a run whose estimated memory is more than is free.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = Field(
         (), description="Trackers that take the curve too, each with its own package; metrics.jsonl is always written."
