@@ -202,7 +202,7 @@ class FakeChat:
 
 def judged(monkeypatch, replies, name="some/model"):
     chat = FakeChat(replies)
-    monkeypatch.setattr("ragtune.evaluation.judge.open_generator", lambda section: chat)
+    monkeypatch.setattr("ragtune.evaluation.judging.judge.open_generator", lambda section: chat)
     return build_reward(job_of({"judge": 1.0}, judge=name)), chat
 
 

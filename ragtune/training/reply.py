@@ -17,11 +17,11 @@ from ragtune.answering.prompt import parse_completion
 from ragtune.answering.quote import QUOTE, place_quote, verify_citations
 from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.prefer import as_shown
-from ragtune.evaluation.answers import score_answer
-from ragtune.evaluation.figures import last_numbers, match_number, signs_agree, wants_percent_of
-from ragtune.evaluation.numbers import Number, parse_numbers, parse_scale
-from ragtune.evaluation.rules import kind_of_gold
-from ragtune.evaluation.wording import content_words
+from ragtune.evaluation.scoring.answers import score_answer
+from ragtune.evaluation.scoring.figures import last_numbers, match_number, signs_agree, wants_percent_of
+from ragtune.evaluation.scoring.numbers import Number, parse_numbers, parse_scale
+from ragtune.evaluation.scoring.rules import kind_of_gold
+from ragtune.evaluation.scoring.wording import content_words
 from ragtune.records import ANSWER, REFUSAL, Example, Outcome, Passage, Question
 
 NEAR = 0.1

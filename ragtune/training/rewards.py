@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import ModelError, RecipeError, RunError, nearest
-from ragtune.evaluation.judge import SCORER, Verdict, open_judge
-from ragtune.evaluation.rubric import load_rubric
-from ragtune.evaluation.verdicts import ToJudge
+from ragtune.evaluation.judging.judge import SCORER, Verdict, open_judge
+from ragtune.evaluation.judging.rubric import load_rubric
+from ragtune.evaluation.judging.verdicts import ToJudge
 from ragtune.records import Example, Question
 from ragtune.training.job import Job
 from ragtune.training.reply import Reply, read_reply, share_refused
