@@ -33,6 +33,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, read_rows
+from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
@@ -198,6 +199,7 @@ def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainS
     for path in folder.iterdir():
         if path.name not in ("adapter", "metrics.jsonl"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_curve(folder)
     (folder / "README.md").write_text(render_card(facts, summary), encoding="utf-8")
     write_manifest(
         folder,
@@ -230,5 +232,5 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
 It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
-without passages it should refuse. `metrics.jsonl` holds the learning curve, `manifest.json` recipe and versions.
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` recipe and versions.
 """

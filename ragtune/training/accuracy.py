@@ -17,7 +17,7 @@ from ragtune.answering.prompt import parse_completion
 from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.prefer import as_shown, judge_completion
 from ragtune.errors import RunError
-from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.scoring.answers import score_answer
 from ragtune.files import write_json
 from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import quiet
@@ -58,6 +58,7 @@ class AnswerWatch:
         self._rows = held_out(job)
         self._best = job.folder / "best"
         self._record = job.folder / "accuracy.json"
+        self.is_main = True  # of several processes, which all measure the same, one writes
         self.measures: dict[int, float] = {}
         if self._record.is_file() and self._best.is_dir():
             self.measures = {int(step): value for step, value in json.loads(self._record.read_text("utf-8")).items()}
@@ -70,14 +71,15 @@ class AnswerWatch:
         """Return the accuracy after ``step``, measured once; the adapter is kept where it is the best so far."""
         if step not in self.measures:
             value = self.measure(model)
-            if value > max(self.measures.values(), default=-1.0):
+            if self.is_main and value > max(self.measures.values(), default=-1.0):
                 partial = self._best.with_name("best.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 self._save(model, partial)
                 shutil.rmtree(self._best, ignore_errors=True)
                 partial.rename(self._best)
             self.measures[step] = value
-            write_json(self._record, self.measures)
+            if self.is_main:
+                write_json(self._record, self.measures)
         return self.measures[step]
 
     def is_over(self, step: int) -> bool:
@@ -89,6 +91,8 @@ class AnswerWatch:
     def finish(self, model: Any, step: int, adapter: Path) -> None:
         """Measure the last step too, and put the best adapter where the last one was saved."""
         self.note(model, step)
+        if not self.is_main:
+            return
         shutil.rmtree(adapter, ignore_errors=True)
         shutil.copytree(self._best, adapter)
 
@@ -112,6 +116,7 @@ class AnswerWatch:
             def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
                 if not watch.is_due(state.global_step):
                     return
+                watch.is_main = state.is_world_process_zero
                 value = watch.note(model, state.global_step)
                 if self.log is not None:
                     self.log({"accuracy": value})
