@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ragtune.models.weights import SMALL, half_dtype, has_fast_bfloat16
 from ragtune.recipe.schema import Training
 from ragtune.training.job import Job
-
-if TYPE_CHECKING:
-    from trl import SFTConfig  # type: ignore[attr-defined]
 
 _POINTS = 100  # of the learning curve at most
 _EVALUATIONS = 3  # of the test loss, beside the one before the first step
@@ -32,23 +29,29 @@ def peak_lr(job: Job, parameters: int) -> float:
     return job.training.lr or job.method.lr[0 if parameters < SMALL else 1]
 
 
-def build_arguments(job: Job, rows: int, test_rows: int, device: str, parameters: int, is_resumed: bool) -> SFTConfig:
+def build_arguments(
+    job: Job, rows: int, test_rows: int, device: str, parameters: int, is_resumed: bool, config: Any = None, **own: Any
+) -> Any:
     """Return the trainer's settings: checkpoints go into ``job.checkpoints``, nothing is sent or printed.
+
+    ``config`` is the class of a trainer's settings, SFTConfig where it is None, and ``own`` what only that class knows.
 
     Computes in bfloat16 where the hardware does (float16 on older GPUs, float32 on other CPUs). No length is set:
     the trainer would cut longer rows and drop those without a completion left; the rows were checked before.
     """
     import torch
-    from trl import SFTConfig  # type: ignore[attr-defined]
+    if config is None:
+        from trl import SFTConfig as config  # type: ignore[attr-defined]
+
+        own = {"completion_only_loss": True, **own}
 
     training = job.training
     steps = count_steps(training, rows)
     is_cpu = device == "cpu"
     is_float16 = not is_cpu and half_dtype(device) == torch.float16
-    arguments = SFTConfig(
+    arguments = config(
         output_dir=str(job.checkpoints),
-        max_length=None,
-        completion_only_loss=True,
+        **{"max_length": None, **own},
         num_train_epochs=training.epochs,
         max_steps=training.max_steps if training.max_steps > 0 else -1,
         per_device_train_batch_size=training.batch_size,
