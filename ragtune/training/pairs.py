@@ -30,6 +30,13 @@ def check_shape(rows: Sequence[Any], shape: Shape, method: str, source: str) -> 
                        f"Do: {SHAPES[shape][1]}")
 
 
+def check_labels(labels: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Raise RunError where all rows have the same label."""
+    if len({row["label"] for row in labels}) == 1:
+        raise RunError(f"{source}: all {len(labels)} rows have the label {str(labels[0]['label']).lower()}; KTO learns from "
+                       f"right and wrong completions. Do: {SHAPES['labels'][1]}")
+
+
 def encode_pairs(pairs: Sequence[Pair], chat: Chat, max_tokens: int, source: str) -> list[Row]:
     """Return prompt_ids, chosen_ids and rejected_ids of each pair; both halves end with the stop token.
 
@@ -57,15 +64,9 @@ def encode_labels(labels: Sequence[Mapping[str, Any]], chat: Chat, max_tokens: i
     prompts that do not belong together (arXiv 2402.01306, section 4.1). TRL turns the completions round within a batch of a
     fixed order; here each row keeps one partner, so that the order may change from epoch to epoch.
 
-    Raises RunError where all labels are the same, for empty completions and for rows longer than ``max_tokens``.
+    Raises RunError for empty completions and for rows longer than ``max_tokens``.
     """
-    counts = {value: sum(row["label"] is value for row in labels) for value in (True, False)}
-    if labels and not all(counts.values()):
-        raise RunError(f"{source}: all {len(labels)} rows have the label {str(counts[True] > 0).lower()}; KTO learns from "
-                       f"right and wrong completions. Do: {SHAPES['labels'][1]}")
     examples = [parse_row({**row, "provenance": {}}, f"{source}:{number}") for number, row in enumerate(labels, 1)]
-    if empty := sum(not example.completion.strip() for example in examples):
-        raise RunError(f"{source}: {empty} of {len(labels)} rows have an empty completion. Do: {SHAPES['labels'][1]}")
     rows = []
     for row, example in zip(labels, examples):
         prompt, completion = chat.encode_example(example.prompt, example.completion)

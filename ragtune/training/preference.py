@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
+from ragtune.models.checkpoint import quiet, read_config, read_context_tokens
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Preference
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.experimental import load_orpo, load_simpo
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import SHAPES
-from ragtune.training.pairs import Row, as_sequences, check_shape, count_tokens, encode_labels, encode_pairs
+from ragtune.training.pairs import Row, as_sequences, check_labels, check_shape, count_tokens, encode_labels, encode_pairs
 from ragtune.training.reference import build_no_reference, build_reference
-from ragtune.training.rows import LengthOrder
-from ragtune.training.sft import build_follower, count_parameters, curve_of, find_checkpoint
-from ragtune.training.tunable import prepare, save_tuned
+from ragtune.training.sft import count_parameters, find_checkpoint
+from ragtune.training.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.tunable import prepare
 
 SOURCES = {"pairs": ("pairs.jsonl", "pairs_test.jsonl"), "labels": ("kto.jsonl", "kto_test.jsonl")}
 
@@ -92,15 +90,15 @@ def fit_preference(job: Job) -> Fit:
         arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
                                     last is not None, config, **own)
         model = prepare(model, job, count_steps(training, len(rows)))
-        trained = {name: each.data.clone() for name, each in model.named_parameters() if each.requires_grad}
+        exact = {name: each.data for name, each in model.named_parameters() if each.requires_grad}
         trainer = build_trainer(
             trainer_class, model, arguments, [algorithm.given(row) for row in rows],
             [algorithm.given(row) for row in test_rows], rows, chat, job,
             {"ref_model": build_no_reference(model.config)} if algorithm.reference else {},
         )
         for name, parameter in trainer.model.named_parameters():
-            if name in trained:  # TRL rounds the adapters of quantised models to bfloat16
-                parameter.data = trained[name]
+            if name in exact:  # TRL rounds the adapters of quantised models to bfloat16, in new tensors
+                parameter.data = exact[name]
         check_rows(trainer, rows, test_rows)
         if algorithm.reference:
             _add_reference(trainer, job, rows, test_rows, algorithm.reference)
@@ -110,97 +108,18 @@ def fit_preference(job: Job) -> Fit:
 def encode_rows(job: Job, chat: Chat, limit: int) -> tuple[list[Row], list[Row]]:
     """Return the tokens of the job's rows and of its test rows, longest first. Raises RunError for unfit ones."""
     chat.tokenizer.padding_side = "right"
-    encoded = []
-    for given, source in zip((job.train, job.test), SOURCES[job.method.shape]):
+    encoded, sources = [], SOURCES[job.method.shape]
+    if not job.train:
+        raise RunError(f"{sources[0]} holds no rows to learn from. Do: {SHAPES[job.method.shape][1]}")
+    for given, source in zip((job.train, job.test), sources):
         check_shape(given, job.method.shape, job.training.method, source)
+    if job.method.shape == "labels":
+        check_labels(job.train, sources[0])
+    for given, source in zip((job.train, job.test), sources):
         encode: Any = encode_pairs if job.method.shape == "pairs" else partial(encode_labels, seed=job.training.seed)
         encoded.append(encode(given, chat, limit, source))
     rows, test_rows = encoded
-    if not rows:
-        source = SOURCES[job.method.shape][0]
-        raise RunError(f"{source} holds no rows to learn from. Do: {SHAPES[job.method.shape][1]}")
     return rows, sorted(test_rows, key=lambda row: -count_tokens(row))
-
-
-def build_trainer(
-    trainer_class: Any, model: Any, arguments: Any, given: Sequence[Row], test_given: Sequence[Row], rows: Sequence[Row],
-    chat: Chat, job: Job, extra: dict[str, Any],
-) -> Any:
-    """Return the trainer on rows that are tokens already, in our order, with our curve."""
-    from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers import PrinterCallback
-
-    lengths = [count_tokens(row) for row in rows]
-
-    class RowTrainer(trainer_class):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            """The rows are tokens already: those the model is asked with. TRL's could be cut or rendered otherwise."""
-            return dataset
-
-        def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            """They are computed when the trainer stands (see reference.py)."""
-            return dataset
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return LengthOrder(lengths, self.args.train_batch_size, self.args.seed)
-
-        def create_model_card(self, *_: Any, **__: Any) -> None:
-            """The run folder has its own card; TRL's names paths of this machine."""
-
-        def prediction_step(self, model: Any, inputs: Any, *others: Any, **named: Any) -> Any:
-            """TRL averages batches; a batch counts as often here as it has rows."""
-            before = {key: len(values) for key, values in self._measured().items()}
-            found = super().prediction_step(model, inputs, *others, **named)
-            size = next(len(inputs[key]) for key in ("label", "chosen_input_ids", "input_ids") if key in inputs)
-            for key, values in self._measured().items():
-                if len(values) == before.get(key, 0) + 1 and key != "num_tokens":
-                    values.extend(values[-1:] * (size - 1))
-            return found
-
-        def _measured(self) -> Any:
-            return (self._metrics if hasattr(self, "_metrics") else self._stored_metrics)["eval"]
-
-    follower = build_follower(job.folder / "metrics.jsonl", count_steps(job.training, len(rows)), job.progress)
-    had_bars = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        trainer: Any = RowTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_list(list(given)),
-            eval_dataset=Dataset.from_list(list(test_given)) if test_given else None,
-            processing_class=chat.tokenizer,
-            callbacks=[follower, *job.callbacks],
-            **extra,
-        )
-    finally:
-        if had_bars:
-            enable_progress_bars()
-    trainer.remove_callback(PrinterCallback)  # it prints the losses to stdout
-    return trainer
-
-
-def check_rows(trainer: Any, rows: Sequence[Row], test_rows: Sequence[Row]) -> None:
-    """Raise RunError where the trainer kept fewer rows or tokens than it was given: TRL drops and cuts without a word.
-
-    It cuts when it makes a batch, so the longest row is looked at as the model would see it.
-    """
-    for side, dataset, mine in (("training", trainer.train_dataset, rows), ("test", trainer.eval_dataset, test_rows)):
-        kept = 0 if dataset is None else len(dataset)
-        if kept != len(mine):
-            _report(f"{kept} of {len(mine)} {side} rows")
-        if mine:
-            longest = max(range(len(mine)), key=lambda number: count_tokens(mine[number]))
-            batch = trainer.data_collator([dataset[longest]])
-            masks = [mask for key, mask in batch.items() if key.endswith("attention_mask") and not key.startswith("KL_")]
-            seen = max(int(mask.sum(-1).max()) for mask in masks)
-            if seen != count_tokens(mine[longest]):
-                _report(f"{seen} of the {count_tokens(mine[longest])} tokens of the longest {side} row")
-
-
-def _report(kept: str) -> None:
-    raise RunError(f"the trainer kept {kept}. This is a fault in ragtune or TRL; please report it with the versions in the "
-                   "manifest.")
 
 
 def _add_reference(
@@ -217,16 +136,3 @@ def _add_reference(
     if test_rows:
         found = build_reference(trainer, test_rows, names, job.start is not None)
         trainer.eval_dataset = Dataset.from_list([{**row, **values} for row, values in zip(test_rows, found)])
-
-
-def run_trainer(trainer: Any, job: Job, last: Path | None) -> Fit:
-    """Tune, save the adapter and clear the checkpoints away."""
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    save_tuned(trainer.model, job.folder / "adapter", portable_name(job.generator.model))
-    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
-    return Fit(
-        steps=trainer.state.global_step,
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        metrics=tuple(curve_of(trainer.state.log_history)),
-        resumed_from_step=int(last.name.rpartition("-")[2]) if last else 0,
-    )

@@ -23,8 +23,9 @@ from ragtune.records import Message
 from ragtune.training.arguments import build_arguments
 from ragtune.training.job import Fit, Job
 from ragtune.training.pairs import as_whole
-from ragtune.training.preference import build_trainer, check_rows, encode_rows, run_trainer
+from ragtune.training.preference import encode_rows
 from ragtune.training.sft import count_parameters, find_checkpoint
+from ragtune.training.tokened import build_trainer, check_rows, run_trainer
 
 TASK = "SEQ_CLS"
 _WEIGHTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
