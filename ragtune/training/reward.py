@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
-from ragtune.models.adapt import check_adapter
+from ragtune.models.adapt import FILES, check_adapter
 from ragtune.models.chat import Chat, load_chat
 from ragtune.models.checkpoint import (
     explain_loading,
@@ -35,8 +36,8 @@ def fit_reward(job: Job) -> Fit:
     """Tune the generator's model, with one number as its output, to score a pair's better half higher.
 
     Leaves ``adapter/`` and ``metrics.jsonl``, whose points hold ``accuracy`` and ``eval_accuracy``: the share of pairs,
-    tuned on and held out, that are ordered rightly. ``job.start`` may name an earlier reward model's adapter. Raises
-    RunError for rows that cannot be learned, weights other than low-rank ones and a start that is no reward model;
+    tuned on and held out, that are ordered rightly. ``job.start`` is a supervised run's LoRA or an earlier reward
+    model's. Raises RunError for rows that cannot be learned, weights other than low-rank ones and a start of another kind;
     ModelError for a model that cannot be loaded this way.
     """
     weights = job.training.weights or job.method.weights
@@ -80,21 +81,40 @@ def _load_scorer(section: Generator, chat: Chat, seed: int = 0) -> Any:
 
 
 def _wrap(model: Any, job: Job, weights: str) -> Any:
-    """Return the model with LoRA and its head to be tuned, new or those of the adapter the job starts from."""
-    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+    """Return the model with LoRA and its head to be tuned. From a supervised run's LoRA, which fits the same layers, the
+    head alone is new; an earlier reward model's is taken whole."""
+    from peft import LoraConfig, TaskType, get_peft_model
 
+    training = job.training
     if job.start:
-        path = check_adapter(job.start, TASK)
-        wrapped: Any = PeftModel.from_pretrained(model, str(path), is_trainable=True)
+        wrapped: Any = _start_from(model, job.start)
     else:
-        training = job.training
         targets = "all-linear" if training.target_modules == ("all-linear",) else list(training.target_modules)
-        wrapped = get_peft_model(model, LoraConfig(
-            r=training.r, lora_alpha=training.alpha, lora_dropout=training.dropout, target_modules=targets,
-            task_type=TaskType.SEQ_CLS, **_WEIGHTS[weights]))  # PEFT tunes and saves the head ("score") whole
+        config = LoraConfig(r=training.r, lora_alpha=training.alpha, lora_dropout=training.dropout, target_modules=targets,
+                            task_type=TaskType.SEQ_CLS, **_WEIGHTS[weights])
+        wrapped = get_peft_model(model, config)  # which tunes and saves the head ("score") whole
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    return wrapped
+
+
+def _start_from(model: Any, start: Path) -> Any:
+    from peft import PeftConfig, TaskType, get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    settings = json.loads((start / FILES[0]).read_text(encoding="utf-8"))
+    if settings.get("peft_type") != "LORA":
+        raise RunError(f"the run to start from, {start}, tuned {settings.get('peft_type', 'other weights')}; a reward model "
+                       "starts from a run of lora, qlora, rslora or dora, or of a reward model. "
+                       "Do: --start RUN, the folder of such a run")
+    config: Any = PeftConfig.from_pretrained(str(start))
+    config.inference_mode, config.init_lora_weights, config.task_type = False, True, TaskType.SEQ_CLS
+    wrapped: Any = get_peft_model(model, config)
+    found = set_peft_model_state_dict(wrapped, load_file(str(start / FILES[1])))
+    if found.unexpected_keys:
+        raise RunError(f"the run to start from, {start}, does not fit the model: it has weights for {found.unexpected_keys[0]}. "
+                       "Start from a run on the same base.")
     return wrapped
 
 
