@@ -36,8 +36,8 @@ def make_job(
         train, test = (build_labels(side) if all(isinstance(row, Pair) for row in side) else side for side in (train, test))
     settings = {"lr": 5e-3, "max_steps": 9, "batch_size": 8, "save_steps": 4, "warmup_share": 0.0, **training}
     generator = Generator(model=str(model), device="cpu", max_prompt_tokens=420, max_new_tokens=96)
-    return Job(generator, Training(method=method, **settings), other or METHODS[method], train, test, folder, None, callbacks,
-               start=start)
+    return Job(generator, Training(method=method, **settings), other or METHODS[method], train, test, folder, None,
+               callbacks, start=start)
 
 
 def fit(*arguments: Any, **named: Any) -> Fit:
@@ -53,6 +53,13 @@ def completion_logps(model: Any, chat: Chat, prompt: Sequence[Message], completi
     before, after = chat.encode_example(prompt, completion)
     logits = model(input_ids=torch.tensor([before + after])).logits[0, len(before) - 1 : -1].float()
     return logits.log_softmax(-1).gather(1, torch.tensor(after)[:, None])[:, 0]
+
+
+def read_adapter(folder: Path) -> Any:
+    """Return the tensors of the adapter of a run folder."""
+    from safetensors.torch import load_file
+
+    return load_file(str(folder / "adapter" / "adapter_model.safetensors"))
 
 
 def stop_at(step: int) -> Any:

@@ -100,7 +100,7 @@ def _wrap(model: Any, job: Job, weights: str) -> Any:
 
 
 def _start_from(model: Any, start: Path) -> Any:
-    from peft import PeftConfig, TaskType, get_peft_model, set_peft_model_state_dict
+    from peft import PeftConfig, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     settings = json.loads((start / FILES[0]).read_text(encoding="utf-8"))
@@ -111,10 +111,12 @@ def _start_from(model: Any, start: Path) -> Any:
     config: Any = PeftConfig.from_pretrained(str(start))
     config.inference_mode, config.init_lora_weights, config.task_type = False, True, TaskType.SEQ_CLS
     wrapped: Any = get_peft_model(model, config)
-    found = set_peft_model_state_dict(wrapped, load_file(str(start / FILES[1])))
-    if found.unexpected_keys:
-        raise RunError(f"the run to start from, {start}, does not fit the model: it has weights for {found.unexpected_keys[0]}. "
-                       "Start from a run on the same base.")
+    own, tensors = get_peft_model_state_dict(wrapped), load_file(str(start / FILES[1]))
+    for name, tensor in tensors.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise RunError(f"the run to start from, {start}, does not fit the model: it has other weights at {name}. "
+                           "Start from a run on the same base.")
+    set_peft_model_state_dict(wrapped, {**own, **tensors})
     return wrapped
 
 
