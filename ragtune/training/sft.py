@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
 CURVE = ("step", "epoch", "loss", "eval_loss", "accuracy", "learning_rate", "grad_norm")
+_PREFERENCE = {"rewards/chosen": "rewards/chosen", "rewards/rejected": "rewards/rejected",
+               "rewards/accuracies": "pair_accuracy", "rewards/margins": "margin", "margin": "margin",
+               "accuracy": "accuracy"}  # TRL's names and ours
+_FIELDS = {**{name: name for name in CURVE}, **_PREFERENCE,
+           **{f"eval_{name}": f"eval_{ours}" for name, ours in _PREFERENCE.items()}}
 
 
 def fit_sft(job: Job) -> Fit:
@@ -206,4 +211,5 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Return the logged points that hold a loss, with the fields of the learning curve."""
     points = [point for point in history if {"loss", "eval_loss", "accuracy"} & set(point)]
-    return [{key: int(p[key]) if key == "step" else float(p[key]) for key in CURVE if key in p} for p in points]
+    return [{ours: int(p[key]) if key == "step" else float(p[key]) for key, ours in _FIELDS.items() if key in p}
+            for p in points]
