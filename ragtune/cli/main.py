@@ -20,6 +20,8 @@ COMMANDS = {
     "adapt": "ragtune.cli.adapting:adapt",
     "dataset": "ragtune.cli.learning:dataset",
     "train": "ragtune.cli.learning:train",
+    "tune": "ragtune.cli.searching:tune",
+    "compare-methods": "ragtune.cli.searching:compare_methods",
     "evaluate": "ragtune.cli.answers:evaluate",
     "report": "ragtune.cli.reporting:report",
     "score": "ragtune.cli.scoring:score",
