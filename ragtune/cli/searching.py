@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ragtune.cli.terminal import folder_option, out_option, print_json, progress, read_recipe, recipe_options
 
 if TYPE_CHECKING:
+    from ragtune.stages.compare_methods import ComparisonSummary
     from ragtune.stages.tune import TuneSummary
 
 BEST_SHOWN = 10
@@ -71,6 +72,57 @@ def print_search(summary: TuneSummary) -> None:
 @click.command("compare-methods")
 @recipe_options()
 @out_option("comparison")
-def compare_methods(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, **_: Any) -> None:
-    """Compare methods."""
-    raise click.UsageError("not yet")
+@click.option("--methods", required=True, metavar="A,B,...", help="Names of methods: `ragtune methods` lists them.")
+@click.option("--steps", type=click.IntRange(1), help="Budget of each method: optimizer steps. [the recipe's]")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Budget of each method: passes over its rows.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of each method: minutes of tuning at most.")
+@click.option("--limit", type=click.IntRange(0), default=0, show_default=True,
+              help="Ask so many of the test questions, evenly chosen; 0 asks all.")
+@folder_option("index")
+@folder_option("dataset")
+def compare_methods(
+    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, methods: str, steps: int | None,
+    epochs: float | None, minutes: float | None, limit: int, index_path: str | None, dataset_path: str | None,
+) -> None:
+    """Tune by several methods on the same rows, budget and questions, and print one table.
+
+    Each runs in a process of its own. A method that fails is a row that says why; one that is finished is not run again by
+    the same command, also with further methods.
+    """
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.stages.compare_methods import Budget, run_compare_methods
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    with progress() as report:
+        summary = run_compare_methods(recipe, names, Budget(steps, epochs, 60 * minutes if minutes else None), limit,
+                                      Path(out) if out else None, Path(index_path) if index_path else None,
+                                      Path(dataset_path) if dataset_path else None, report)
+    if as_json:
+        return print_json(summary.to_dict())
+    print_comparison(summary)
+
+
+def print_comparison(summary: ComparisonSummary) -> None:
+    """Print the table of methods, what failed, and best and cheapest."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ragtune.stages.comparison_report import HEADINGS, sum_up, tell_row
+
+    table = Table(title=f"{summary.questions} questions, {summary.budget}", box=box.SIMPLE_HEAD, pad_edge=False,
+                  collapse_padding=True)
+    for place, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    rows = summary.standing.rows
+    for row in rows:
+        if row.state == "finished":
+            table.add_row(*tell_row(row, summary.standing))
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row.state != "finished":
+            click.echo(f"{row.method}: failed: {row.reason}")
+    for line in (sum_up(summary.standing), *summary.notes):
+        click.echo(line)
+    click.echo(f"Report: {Path(summary.folder) / 'report.md'}")

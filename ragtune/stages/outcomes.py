@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragtune.errors import RunError
-from ragtune.evaluation.compare import Comparison, compare_paired
-from ragtune.evaluation.ladder import Graded
-from ragtune.evaluation.log import ASKED, LOG
-from ragtune.evaluation.samples import clusters_of, common_items
-from ragtune.evaluation.trail import Asked
+from ragtune.evaluation.ladder.graded import Graded
+from ragtune.evaluation.ladder.log import ASKED, LOG
+from ragtune.evaluation.ladder.trail import Asked
+from ragtune.evaluation.statistics.compare import Comparison, compare_paired
+from ragtune.evaluation.statistics.samples import clusters_of, common_items
 from ragtune.files import read_jsonl
 from ragtune.records import Outcome
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import RunError
-from ragtune.evaluation.ladder import Rung
+from ragtune.evaluation.ladder.counts import Rung
 from ragtune.files import hash_text, write_json
 from ragtune.recipe.schema import Recipe
 from ragtune.recipe.space import apply_setting

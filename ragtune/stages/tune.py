@@ -14,8 +14,8 @@ from typing import Any
 
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import RecipeError, RunError
-from ragtune.evaluation.compare import Comparison, describe_comparison
-from ragtune.evaluation.ladder import Rung
+from ragtune.evaluation.ladder.counts import Rung
+from ragtune.evaluation.statistics.compare import Comparison, describe_comparison
 from ragtune.files import building_folder, installed_packages, read_manifest, write_json, write_manifest
 from ragtune.recipe.load import PATHS, render_recipe
 from ragtune.recipe.places import search_folder

@@ -108,7 +108,7 @@ def render_report(summary: Mapping[str, Any], rows: Sequence[TrialRow], default:
                      f"{state.replace('|', '/')} |")
     if len(ranked) > SHOWN:
         lines += ["", f"{len(ranked) - SHOWN} more stand in summary.json."]
-    lines += ["", *summary["notes"], "", 
+    lines += ["", *summary["notes"], "",
               "`best.yaml` is the recipe with the best setting: `ragtune train --recipe best.yaml`.", ""]
     return "\n".join(lines)
 
