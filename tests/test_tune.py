@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import make_tiny_model
+from tiny_home import home_recipe, make_home
 
-from ragtune.datasets.questions import read_questions, save_questions
+from ragtune.datasets.questions import read_questions
 from ragtune.errors import RecipeError, RunError
 from ragtune.files import read_manifest
 from ragtune.recipe.load import check_recipe, load_recipe
@@ -18,14 +17,10 @@ from ragtune.recipe.schema import Recipe, Tune
 from ragtune.recipe.space import apply_setting, holds
 from ragtune.stages import trials as trials_module
 from ragtune.stages import tune as tune_module
-from ragtune.stages.dataset import run_dataset
-from ragtune.stages.index import run_index
 from ragtune.stages.tune import run_tune
 from ragtune.training.search import Measured, Search, TrialRow, choose_best, describe_failure
 
 pytest.importorskip("optuna")
-DATA = Path(__file__).resolve().parent.parent / "data"
-NAMES = ("NORVANE_2021_10K", "VELTRASSA_2021_10K", "KESTROVIA_2019_10K", "TESSADYNE_2022_10K")
 LR = {"low": 0.001, "high": 0.01, "log": True}
 
 
@@ -206,29 +201,12 @@ def test_failures_are_told_in_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an index of four bundled filings, embedded by hashing, their questions and a tiny model."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "documents").mkdir()
-    for name in NAMES:
-        shutil.copy(DATA / "filings" / f"{name}.pdf", home / "documents")
-    save_questions(home / "questions.jsonl", [q for q in read_questions(DATA / "questions.jsonl") if q.id.startswith(NAMES)])
-    make_tiny_model(home / "tiny", positions=4096)
-    run_index(stage_recipe(home))
-    run_dataset(stage_recipe(home))
-    return home
+    return make_home(tmp_path_factory.mktemp("home"))
 
 
 def stage_recipe(home: Path, **tune: Any) -> Recipe:
-    return check_recipe({
-        "name": "t", "work": str(home / "work"),
-        "documents": {"folder": str(home / "documents"), "workers": 1}, "index": {"embedder": "hash"},
-        "generator": {"model": str(home / "tiny"), "max_prompt_tokens": 1500, "max_new_tokens": 4, "device": "cpu"},
-        "dataset": {"questions": str(home / "questions.jsonl"), "split_by": "document", "test_share": 0.25},
-        "training": {"method": "lora", "max_steps": 2, "batch_size": 2, "eval_rows": 2, "r": 4},
-        "evaluation": {"settings": ["retrieval", "oracle"]},
-        "tune": {"space": {"training.lr": LR, "retrieval.k": {"low": 1, "high": 2}}, "limit": 4, "validation_share": 0.34,
-                 **tune},
-    }, "test")
+    space = {"training.lr": LR, "retrieval.k": {"low": 1, "high": 2}}
+    return home_recipe(home, tune={"space": space, "limit": 4, "validation_share": 0.5, **tune})
 
 
 def test_test_questions_are_asked_at_the_end_alone_and_the_best_recipe_trains(
@@ -250,7 +228,8 @@ def test_test_questions_are_asked_at_the_end_alone_and_the_best_recipe_trains(
 
     def train(recipe: Recipe, out: Path, dataset: Path, **named: Any) -> Any:
         if "trials" in out.parts:
-            learned.append({q.text for side in ("train", "test") for q in read_questions(dataset / f"questions_{side}.jsonl")})
+            files = [dataset / f"questions_{side}.jsonl" for side in ("train", "test")]
+            learned.append({question.text for file in files for question in read_questions(file)})
             shown = (dataset / "train.jsonl").read_text()
             assert not [name for name in excluded if name in shown]
         return real_train(recipe, out, dataset=dataset, **named)

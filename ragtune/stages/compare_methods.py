@@ -42,7 +42,7 @@ LOG_LINES = 3
 
 @dataclass(frozen=True)
 class Budget(Record):
-    """What each method may spend: optimizer steps, or passes over its rows; and seconds at most. None: as the recipe says."""
+    """What each method may spend: optimizer steps or passes over its rows (None: the recipe's), and seconds at most."""
 
     steps: int | None = None
     epochs: float | None = None
@@ -251,7 +251,8 @@ def _run_process(task: MethodTask, place: Path) -> MethodResult:
 
 
 def _summarise(
-    runner: _Runner, target: Path, methods: Sequence[str], results: Mapping[str, MethodResult], questions: int, seconds: float
+    runner: _Runner, target: Path, methods: Sequence[str], results: Mapping[str, MethodResult], questions: int,
+    seconds: float,
 ) -> ComparisonSummary:
     recipe, setting = runner.recipe, runner.recipe.evaluation.settings[0]
     start = start_method(recipe)

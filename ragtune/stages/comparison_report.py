@@ -23,7 +23,9 @@ def tell_bytes(count: float) -> str:
 
 def tell_seconds(seconds: float) -> str:
     """Return seconds as a person says them."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def tell_row(row: MethodRow, standing: Standing) -> tuple[str, ...]:
@@ -67,9 +69,10 @@ def render_comparison(
     """Return the report in Markdown."""
     lines = [f"# Methods compared: {name}", "", sum_up(standing), "",
              f"Each on the same rows and {questions} questions ({setting.replace('_', ' ')}), {budget}, in a process of its "
-             f"own. Intervals are Wilson's at {confidence:.0%}; p is of paired tests by whole documents, corrected by Holm's "
-             "method over the table; − base and − best are points. Cheap goes by seconds of tuning (with those of the run a "
-             "method starts from), then weights trained, then bytes of the adapter.", "", "![methods](methods.png)", "",
+             f"own. Intervals are Wilson's at {confidence:.0%}; p is of paired tests by whole documents, corrected by "
+             "Holm's method over the table; − base and − best are points. Cheap goes by seconds of tuning (with those of "
+             "the run a method starts from), then weights trained, then bytes of the adapter.", "",
+             "![methods](methods.png)", "",
              "| " + " | ".join(HEADINGS) + " |", "| --- | " + "--: | " * (len(HEADINGS) - 1)]
     for row in standing.rows:
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in tell_row(row, standing)) + " |")

@@ -81,8 +81,7 @@ def find_standing(
     ranked = sorted(counted, key=lambda row: (-row.share, row.wrong / max(row.n, 1), row.cost))
     best, names = ranked[0], [row.method for row in ranked]
     against_base = _compare_all(BASE, [name for name in names if name != BASE], outcomes, confidence)
-    against_best = {name: test for name, test in
-                    _compare_all(best.method, names[1:], outcomes, confidence, is_turned=True).items()}
+    against_best = _compare_all(best.method, names[1:], outcomes, confidence, is_turned=True)
     tested = [dataclasses.replace(row, against_base=against_base.get(row.method), against_best=against_best.get(row.method),
                                   is_within_noise=_is_as_good(against_best.get(row.method))) for row in ranked]
     cheapest = min((row for row in tested if row.is_within_noise), key=lambda row: row.cost)

@@ -197,7 +197,7 @@ def _summarise(
     if not best.is_default:
         sides = [read_outcomes(folder / "final" / name_setting(final.setting) / "evaluation", "tuned", recipe.tune.setting)
                  for final in finals]
-        comparison = compare_outcomes(*sides, confidence=recipe.evaluation.confidence)
+        comparison = compare_outcomes(sides[0], sides[1], recipe.evaluation.confidence)
         sentence = describe_comparison(comparison, recipe.tune.setting, "the recipe's own setting", "the best setting")
     looks = len(list((folder / "final").glob(f"*/{FINAL}")))
     return TuneSummary(

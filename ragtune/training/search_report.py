@@ -48,7 +48,7 @@ def draw_history(rows: Sequence[TrialRow], default: TrialRow, objective: str) ->
             axes.axhline(default.value, color=FAINT, linestyle="--", linewidth=1, label="the recipe's own setting")
         axes.set_xlabel("trial")
         axes.set_ylabel(f"{NAMES[objective]}, held-out questions")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         figure.legend(frameon=False, loc="outside lower center", ncols=3)
         return render_png(figure)
 
