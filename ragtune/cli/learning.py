@@ -219,10 +219,10 @@ def demo(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | 
     from ragtune.cli.answers import print_answer, print_evaluation
     from ragtune.recipe.places import dataset_folder, evaluation_folder
     from ragtune.stages.ask import open_assistant
-    from ragtune.stages.tune import run_tune
+    from ragtune.stages.loop import run_loop
 
     with progress() as report:
-        summary = run_tune(recipe, report=report)
+        summary = run_loop(recipe, report=report)
         if as_json:
             return print_json(summary.to_dict())
         assistant = open_assistant(recipe)
