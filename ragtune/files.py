@@ -206,7 +206,7 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
     recover_folder(folder)
     path = folder / "manifest.json"
     made_by = {"run": "train", "evaluation": "evaluate", "adapter": "adapt", "ranker": "adapt", "embedder": "adapt",
-               "pairs": "dataset pairs", "export": "dataset export"}
+               "pairs": "dataset pairs", "export": "dataset export", "model": "export"}
     make = f"Do: ragtune {made_by.get(kind, kind)}"
     if not folder.is_dir():
         raise error(f"no {kind} folder at {folder}. {make} --recipe FILE --out {folder}")

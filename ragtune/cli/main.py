@@ -21,6 +21,8 @@ COMMANDS = {
     "dataset": "ragtune.cli.learning:dataset",
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",
+    "export": "ragtune.cli.exporting:export",
+    "merge-adapters": "ragtune.cli.exporting:merge_adapters",
     "report": "ragtune.cli.reporting:report",
     "score": "ragtune.cli.scoring:score",
     "judge": "ragtune.cli.judging:judge",
