@@ -172,13 +172,18 @@ def _read_named(recipe_name: str | None, settings: tuple[str, ...], dataset_path
 @click.command()
 @recipe_options()
 @out_option("run")
-@folder_option("dataset")
+@click.option("--method", metavar="NAME", help="How to tune: `ragtune methods` lists them. [the recipe's]")
+@click.option("--start", type=click.Path(), metavar="FOLDER", help="Run folder whose adapter is tuned further.")
+@click.option("--dataset", "--pairs", "dataset_path", type=click.Path(), metavar="FOLDER",
+              help="The dataset folder, or pairs folder, where it is not the recipe's.")
 @mismatch_option
 def train(
-    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, dataset_path: str | None,
-    allow_mismatch: bool,
+    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, method: str | None, start: str | None,
+    dataset_path: str | None, allow_mismatch: bool,
 ) -> None:
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop."""
+    named = {"method": method, "start": start}
+    settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
     recipe = read_recipe(recipe_name, settings)
     from ragtune.stages.train import run_train
 

@@ -265,14 +265,16 @@ class Reinforce(Section):
 class Training(Section):
     """How the generator is tuned."""
 
-    folder: str | None = Field(None, description="Where the run folder lies; default work/NAME/run.")
+    folder: str | None = Field(None, description="Where the run folder lies; default work/NAME/run, or run-METHOD where it "
+                                "refines one.")
     method: str = Field("qlora", description="A name in the table METHODS: `ragtune methods` lists them.")
     weights: str | None = Field(
         None, description="Which weights a method of preferences, reinforcement or documents tunes: a name in the table "
         "TUNABLE; null: the method's own."
     )
     start: str | None = Field(
-        None, description="Run folder whose adapter is tuned further; preferences and reinforcement want a supervised one."
+        None, description="Run folder whose adapter is tuned further; null: for preferences and reinforcement "
+        "work/NAME/run, else the base."
     )
     r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: int = Field(32, ge=1, description="LoRA scale: the update is multiplied by alpha / r.")
