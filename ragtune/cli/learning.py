@@ -181,7 +181,11 @@ def train(
     recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, method: str | None, start: str | None,
     dataset_path: str | None, allow_mismatch: bool,
 ) -> None:
-    """Tune the generator on the dataset; goes on from the last checkpoint after a stop."""
+    """Tune the generator on the dataset; goes on from the last checkpoint after a stop.
+
+    On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
+    own or those that `ragtune train-settings` names.
+    """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
     recipe = read_recipe(recipe_name, settings)
@@ -192,7 +196,10 @@ def train(
             recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
             allow_other_prompt=allow_mismatch,
         )
-    (print_json if as_json else print_facts)(summary.to_dict())
+    from ragtune.models.processes import is_main
+
+    if is_main():
+        (print_json if as_json else print_facts)(summary.to_dict())
 
 
 @click.command()

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.prompt import parse_completion
 from ragtune.errors import RunError
-from ragtune.evaluation.answers import score_answer
-from ragtune.evaluation.compare import compare_paired, p_text
+from ragtune.evaluation.scoring.answers import score_answer
+from ragtune.evaluation.statistics.compare import compare_paired, p_text
 from ragtune.models.local import LocalGenerator
 from ragtune.records import Example, Outcome, Question, Record
 from ragtune.seams import Progress
