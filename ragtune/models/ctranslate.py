@@ -13,6 +13,8 @@ from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import read_config, read_context_tokens
 from ragtune.models.convert import KIND, WEIGHTS, convert_checkpoint, import_ctranslate2, logits_of
 from ragtune.models.local import LocalGenerator
+from ragtune.models.spoken import SpokenBatch, check_prompts
+from ragtune.models.streaming import Say, Wish, Written
 from ragtune.models.weights import SMALL, choose_device
 from ragtune.recipe.schema import Generator as Section
 from ragtune.seams import Sampling
@@ -118,6 +120,33 @@ class CTranslateGenerator(LocalGenerator):
             )
             completions += [self.chat.decode(result.sequences_ids[0]) for result in results]
         return completions
+
+    def stream(self, wishes: Sequence[Wish], say: Say) -> list[Written]:
+        """Write the completions of a batch piece by piece; what all prompts begin with is read once and kept.
+
+        All wishes share sampling and adapter. Raises ModelError where a prompt does not fit the model's context.
+        """
+        with self.with_adapter(wishes[0].adapter):
+            rows = [self.chat.encode_prompt(wish.messages) for wish in wishes]
+            check_prompts(rows, wishes, self.name, self.context_tokens)
+            batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
+            sampling = wishes[0].sampling
+            drawing: dict[str, Any] = {"sampling_topk": 1}
+            if sampling.temperature:
+                drawing = {"sampling_topk": 0, "sampling_topp": sampling.top_p, "sampling_temperature": sampling.temperature}
+            ended: set[int] = set()
+
+            def step(result: Any) -> bool:
+                if result.batch_id not in ended and not batch.take(result.batch_id, result.token_id):
+                    ended.add(result.batch_id)
+                return result.batch_id in ended
+
+            self._engine.generate_batch(
+                [self.chat.tokenizer.convert_ids_to_tokens(ids) for ids in rows], max_batch_size=0,
+                max_length=max(wish.max_new_tokens for wish in wishes), include_prompt_in_result=False,
+                end_token=self.stop_ids, callback=step, **drawing,
+            )
+        return batch.written()
 
 
 def _alike(batch: list[list[int]]) -> Iterator[list[list[int]]]:

@@ -16,6 +16,8 @@ from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.local import LocalGenerator, check_budget, find_stop_ids
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
+from ragtune.models.spoken import SpokenBatch, check_prompts
+from ragtune.models.streaming import Say, Wish, Written
 from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
@@ -149,6 +151,37 @@ class TransformersGenerator(LocalGenerator):
                 "Lower generator.batch_size or generator.max_prompt_tokens."
             ) from error
         return [self.chat.decode(row[width:].tolist()) for row in written]
+
+    def stream(self, wishes: Sequence[Wish], say: Say) -> list[Written]:
+        """Write the completions of a batch piece by piece; a row that has ended no longer speaks, the others go on.
+
+        All wishes share sampling and adapter. Raises ModelError where a prompt does not fit the model's context.
+        """
+        import torch
+        from transformers import GenerationConfig
+
+        with self.with_adapter(wishes[0].adapter):
+            rows = [self.chat.encode_prompt(wish.messages) for wish in wishes]
+            check_prompts(rows, wishes, self.name, self.context_tokens)
+            width, pad = max(map(len, rows)), self.chat.tokenizer.pad_token_id
+            ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
+            batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
+            sampling = wishes[0].sampling
+            drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
+            settings = GenerationConfig(do_sample=bool(drawing), max_new_tokens=max(w.max_new_tokens for w in wishes),
+                                        eos_token_id=self.stop_ids, pad_token_id=pad, **drawing)
+            devices = [self.model.device] if self.model.device.type == "cuda" else []
+            try:
+                with torch.inference_mode(), quiet(), torch.random.fork_rng(devices, enabled=bool(drawing)):
+                    if drawing:
+                        torch.manual_seed(sampling.seed)
+                    self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings,
+                                        streamer=batch, stopping_criteria=[batch.ended])
+            except torch.OutOfMemoryError as error:
+                raise ModelError(f"{len(rows)} prompts of up to {width} tokens do not fit into the device's memory beside "
+                                 f"'{self.name}'. Lower generator.batch_size or generator.max_prompt_tokens.") from error
+        return batch.written()
 
     def logits(self, messages: Sequence[Message]) -> torch.Tensor:
         """Return the float32 logits after the prompt's last token, shape (vocabulary,), to compare two models."""

@@ -401,6 +401,27 @@ class Tune(Section):
     seed: int = Field(0, description="Seed of the search and of the held-out groups.")
 
 
+class Server(Section):
+    """How an assistant is served: `ragtune serve`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; others than this machine's own want keys.")
+    port: int = Field(8000, ge=0, le=65535, description="Port; 0 takes a free one.")
+    folder: str | None = Field(None, description="Where keys, uploads, jobs and feedback lie; default work/NAME/server.")
+    keys: bool | None = Field(None, description="Whether requests need an API key; null: where a key was made.")
+    max_batch: int = Field(8, ge=1, description="Requests written together.")
+    max_waiting: int = Field(64, ge=1, description="Requests that may wait; more are told to come again (429).")
+    batch_wait_ms: float = Field(5.0, ge=0, description="How long a request waits for company, in milliseconds.")
+    max_answer_tokens: int | None = Field(None, ge=1, description="Most tokens a request may ask for; null: max_new_tokens.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds a request may take.")
+    requests_per_minute: int = Field(0, ge=0, description="Requests of one key (or address) a minute; 0: any number.")
+    max_body_mb: int = Field(2, ge=1, description="Largest request but uploads, in MiB.")
+    max_upload_mb: int = Field(64, ge=1, description="Largest upload, in MiB.")
+    max_documents: int = Field(10_000, ge=1, description="Most documents of the index.")
+    cors_origins: tuple[str, ...] = Field((), description="Origins of other web pages that may ask; none by default.")
+    database: str | None = Field(None, description="postgresql://... for jobs and keys; null: SQLite in the folder.")
+    drain_s: float = Field(30.0, ge=0, description="Seconds that running requests get when the server stops.")
+
+
 class Recipe(Section):
     """One assistant, from its documents to its measure."""
 
@@ -418,4 +439,5 @@ class Recipe(Section):
     pairs: Pairs = Pairs()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    server: Server = Server()
     tune: Tune = Tune()

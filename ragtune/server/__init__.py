@@ -1,0 +1,1 @@
+"""The HTTP backend around the stages: an assistant that applications, browsers and the usual clients talk to."""

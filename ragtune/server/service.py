@@ -1,0 +1,214 @@
+"""An assistant opened for serving: one index, one base model with its adapters, many questions at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+from ragtune.answering.answerer import Answerer, check_question, search_traced
+from ragtune.answering.prompt import prompt_hash
+from ragtune.documents.pack import in_recipe_pack, use_pack
+from ragtune.errors import QuestionError, nearest
+from ragtune.models.language import UNTUNABLE, open_generator
+from ragtune.models.remote import is_remote
+from ragtune.models.streaming import Wish, Written
+from ragtune.recipe.places import index_folder
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Answer, Hit, Passage, Trace
+from ragtune.retrieval.index import Index
+from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.seams import GREEDY, Sampling
+from ragtune.server.batching import Batcher, Ticket
+from ragtune.server.engines import open_streamer
+from ragtune.training.run import check_run_fits, open_run
+
+CLOSED_BOOK = "-closed-book"
+"""What a model's id ends with where it answers without retrieval."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that can be asked: the base (adapter None) or a run's adapter on it, with or without retrieval."""
+
+    id: str
+    adapter: Path | None
+    has_retrieval: bool
+    created: int
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
+    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's)."""
+
+    question: str
+    model: str | None = None
+    k: int | None = None
+    where: str | None = None
+    tenant: str | None = None
+    max_tokens: int | None = None
+    sampling: Sampling = GREEDY
+
+
+@dataclass(frozen=True)
+class Found:
+    """The passages that stand in the prompt, before anything is written."""
+
+    passages: tuple[Passage, ...]
+    trace: Trace
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of the draft, as the model writes it; what is given out in the end was checked and may differ."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The checked answer, how the draft was written, and what each part took in seconds."""
+
+    answer: Answer
+    written: Written
+    trace: Trace
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+
+
+Event = Union[Found, Piece, Done]
+
+
+class Service:
+    """What the HTTP routes ask. Safe to be used by many threads."""
+
+    def __init__(self, recipe: Recipe, searcher: IndexSearcher, generator: Any, adapters: Mapping[str, Path]) -> None:
+        self.recipe = recipe
+        self.generator = generator
+        self.engine = open_streamer(generator)
+        server = recipe.server
+        self.batcher = Batcher(self.engine, server.max_batch, server.max_waiting, server.batch_wait_ms / 1000)
+        self._adapters = dict(adapters)
+        self._created = int(time.time())
+        self._lock = threading.Lock()
+        self._searcher = searcher
+
+    @property
+    def searcher(self) -> IndexSearcher:
+        """The searcher of the index as it is now."""
+        return self._searcher
+
+    @property
+    def index(self) -> Index:
+        """The index as it is now."""
+        return self._searcher.index
+
+    def reload_index(self) -> None:
+        """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
+        searcher = open_searcher(self.index.folder, self.recipe.retrieval)
+        with self._lock:
+            self._searcher = searcher
+
+    def add_adapter(self, name: str, adapter: Path) -> None:
+        """Serve another run's adapter under this name."""
+        with self._lock:
+            self._adapters[name] = adapter
+
+    def models(self) -> list[Served]:
+        """Return what can be asked; the first is the default: the tuned model where there is one, with retrieval."""
+        names: list[tuple[str, Path | None]] = [*self._adapters.items(), ("base", None)]
+        return [Served(f"{self.recipe.name}-{name}{end}", adapter, not end, self._created)
+                for end in ("", CLOSED_BOOK) for name, adapter in names]
+
+    def find_model(self, name: str | None) -> Served:
+        """Return the model of this id; None and the recipe's name take the default. Raises QuestionError otherwise."""
+        models = {model.id: model for model in self.models()}
+        if name in (None, "", self.recipe.name):
+            return next(iter(models.values()))
+        if name not in models:
+            raise QuestionError(f"the model '{name}' is not served. Allowed: {', '.join(models)}."
+                                f"{nearest(str(name), models)}")
+        return models[str(name)]
+
+    def search(self, question: str, k: int, where: str | None = None, tenant: str | None = None) -> tuple[list[Hit], Trace]:
+        """Return hits and how they were found. Raises QuestionError for an empty question or a bad filter."""
+        with use_pack(self.recipe.pack):
+            return search_traced(self.searcher, check_question(question), k, join_filters(tenant, where))
+
+    def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
+        """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
+        Found, Pieces and at last Done or an error. Raises QuestionError, Busy."""
+        model = self.find_model(asking.model)
+        question = check_question(asking.question)
+        begun = time.perf_counter()
+        hits: Sequence[Hit] = ()
+        trace = Trace()
+        if model.has_retrieval:
+            hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
+        found = time.perf_counter()
+        answerer = Answerer(self.engine, self.searcher, self.recipe)  # type: ignore[arg-type]
+        with use_pack(self.recipe.pack):
+            messages, passages = answerer.fit(question, hits)
+        fitted = time.perf_counter()
+        on_event(Found(passages, trace, found - begun))
+
+        def finish(end: Written | BaseException) -> None:
+            if isinstance(end, BaseException):
+                return on_event(end)
+            written = time.perf_counter()
+            try:
+                with use_pack(self.recipe.pack):
+                    answer = answerer.read(question, end.text, passages)
+            except Exception as error:
+                return on_event(error)
+            if trace.is_fallback:
+                answer = dataclasses.replace(
+                    answer, problems=(*(f"search: {reason}" for reason in trace.reasons), *answer.problems))
+            timings = {"search": found - begun, "prompt": fitted - found, "generate": written - fitted,
+                       "check": time.perf_counter() - written, "total": time.perf_counter() - begun}
+            timings = {name: round(seconds, 5) for name, seconds in timings.items()}
+            on_event(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
+
+        most = self.recipe.server.max_answer_tokens or self.recipe.generator.max_new_tokens
+        wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter)
+        return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
+
+    def close(self) -> bool:
+        """Take no more questions, finish those there are; return whether all were finished in time."""
+        return self.batcher.close(self.recipe.server.drain_s)
+
+
+def join_filters(*filters: str | None) -> str | None:
+    """Return the filter that all of these hold for."""
+    given = [f"({each})" for each in filters if each and each.strip()]
+    return " and ".join(given) or None
+
+
+@in_recipe_pack
+def open_service(recipe: Recipe, runs: Sequence[Path] = (), allow_mismatch: bool = False) -> Service:
+    """Open a recipe's index and model for serving, with the adapters of its runs, or of ``runs``.
+
+    Raises IndexFolderError where there is no index, RunError for a run that was tuned with another index, prompt or base.
+    """
+    searcher = open_searcher(index_folder(recipe), recipe.retrieval)
+    generator = open_generator(recipe.generator)
+    adapters: dict[str, Path] = {}
+    if not is_remote(recipe.generator.model) and recipe.generator.model not in UNTUNABLE:
+        for folder in runs or find_runs(recipe):
+            run = open_run(folder)
+            check_run_fits(run, searcher.index.id, prompt_hash(recipe.answering.names_rows),
+                           getattr(generator, "fingerprint", ""), allow_mismatch)
+            adapters["tuned" if folder.name == "run" else folder.name.removeprefix("run-")] = run.adapter
+    return Service(recipe, searcher, generator, adapters)
+
+
+def find_runs(recipe: Recipe) -> list[Path]:
+    """Return the recipe's finished run folders, the supervised one first; reward models answer nothing and are left out."""
+    home = Path(recipe.work) / recipe.name
+    folders = [Path(recipe.training.folder)] if recipe.training.folder else sorted(home.glob("run*"))
+    return [folder for folder in folders if (folder / "manifest.json").is_file() and folder.name != "run-reward"]
