@@ -168,7 +168,9 @@ class TransformersGenerator(LocalGenerator):
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
             batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
             sampling = wishes[0].sampling
-            drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
+            drawing: dict[str, Any] = {}
+            if sampling.temperature:
+                drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
             settings = GenerationConfig(do_sample=bool(drawing), max_new_tokens=max(w.max_new_tokens for w in wishes),
                                         eos_token_id=self.stop_ids, pad_token_id=pad, **drawing)
             devices = [self.model.device] if self.model.device.type == "cuda" else []
