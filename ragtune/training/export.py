@@ -7,6 +7,7 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
+from ragtune.models.adapt import check_adapter, check_base, check_mergeable, load_adapter, merge_loaded
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import explain_loading, fingerprint_model, portable_name, quiet
 from ragtune.models.weights import load_base
@@ -30,15 +31,15 @@ def merge_adapter(section: Generator, adapter: Path, out: Path) -> float:
     """
     import torch
 
-    with quiet():
-        from peft import PeftModel
+    check_mergeable(check_adapter(adapter))
+    check_base(adapter, section.model)
     dtype = "float32" if section.dtype == "auto" else section.dtype
     chat = load_chat(section)
     ids = torch.tensor([chat.encode_prompt(_PROBE)])
     with quiet(), explain_loading(section.model), building_folder(out) as folder:
-        model = PeftModel.from_pretrained(load_base(section, dtype), str(adapter)).eval()
+        model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model)).eval()
         wanted = _logits(model, ids)
-        merged = model.merge_and_unload(safe_merge=True)
+        merged = merge_loaded(model, adapter)
         merged.save_pretrained(str(folder), safe_serialization=True)
         chat.tokenizer.save_pretrained(str(folder))
         (folder / "training_args.bin").unlink(missing_ok=True)
