@@ -20,12 +20,28 @@ OWN_TYPE = "ragtune_type"
 _SOFT = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING")
 
 
-def check_adapter(folder: Path) -> Path:
-    """Return the folder's full path. Raises RunError where it holds no adapter."""
+def check_adapter(folder: Path, task: str = "CAUSAL_LM") -> Path:
+    """Return the folder's full path. Raises RunError where it holds no adapter, or one that neither answers (CAUSAL_LM) nor
+    scores (SEQ_CLS) as ``task`` wants."""
     path = Path(folder).resolve()
     if not (path / FILES[0]).is_file():
         raise RunError(f"no adapter at {path}: {FILES[0]} is missing. Do: ragtune train --recipe FILE")
+    found = _read_task(path / FILES[0])
+    if found == "SEQ_CLS" != task:
+        raise RunError(f"the adapter at {path} is a reward model: it scores answers and writes none. Name it in "
+                       "training.reinforce.reward_model, and answer with a run of another method. "
+                       "Do: ragtune train --recipe FILE --method lora")
+    if task == "SEQ_CLS" != found:
+        raise RunError(f"the adapter at {path} is no reward model: it writes answers and scores none. "
+                       "Do: ragtune train --recipe FILE --method reward")
     return path
+
+
+def _read_task(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("task_type") or "CAUSAL_LM")
+    except (ValueError, AttributeError):  # what loads it says what is wrong
+        return "CAUSAL_LM"
 
 
 def fingerprint_adapter(folder: Path) -> str:

@@ -26,9 +26,19 @@ def pairs_folder(recipe: Recipe) -> Path:
     return _place(recipe, recipe.pairs.folder, "pairs")
 
 
+REFINING = ("dpo", "orpo", "kto", "simpo", "reward", "ppo", "grpo", "rloo")
+"""Methods that go on from a supervised run: theirs is written beside it, not over it."""
+
+
 def run_folder(recipe: Recipe) -> Path:
-    """Return the run folder."""
-    return _place(recipe, recipe.training.folder, "run")
+    """Return the run folder: 'run', and 'run-METHOD' for the methods that refine a supervised run."""
+    method = recipe.training.method
+    return _place(recipe, recipe.training.folder, f"run-{method}" if method in REFINING else "run")
+
+
+def supervised_folder(recipe: Recipe) -> Path:
+    """Return the run folder that methods which refine an assistant start from by default."""
+    return _place(recipe, None, "run") if recipe.training.method in REFINING else run_folder(recipe)
 
 
 def benchmark_folder(recipe: Recipe) -> Path:

@@ -54,7 +54,7 @@ def run_export(
     shape = check_export(format_name, out)
     opened = open_dataset(find_dataset(recipe, dataset))
     own = check_recipe(opened.manifest.get("recipe") or {}, str(opened.folder / "manifest.json"))
-    texts = _read_texts(opened, recipe or own, index, max_tokens, report) if shape.build is None else None
+    texts = read_texts(opened, recipe or own, index, max_tokens, report) if shape.build is None else None
     rows: dict[str, int] = {}
     with building_folder(out) as folder:
         for side, built in _build_sides(shape, opened, texts):
@@ -104,7 +104,7 @@ def _build_sides(
         yield side, shape.build(opened, side)
 
 
-def _read_texts(
+def read_texts(
     opened: OpenedDataset, recipe: Recipe, index: Path | None, max_tokens: int | None, report: Report | None
 ) -> Texts:
     """Return the packed text of the index's documents of which training rows may show passages."""

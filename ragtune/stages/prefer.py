@@ -20,7 +20,7 @@ from ragtune.datasets.prefer import PairsResult, build_labels, build_pairs, rend
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import RunError
 from ragtune.files import building_folder, hash_file, write_jsonl, write_manifest
-from ragtune.recipe.places import dataset_folder, index_folder, pairs_folder, run_folder
+from ragtune.recipe.places import dataset_folder, index_folder, pairs_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Example, Pair, Question, Record
 from ragtune.retrieval.index import Index, open_index
@@ -65,7 +65,7 @@ def run_pairs(
     folder_of_index = index or index_folder(recipe)
     sampled: Sampled | None = None
     if recipe.pairs.from_run:
-        sampled = sample_pairs(recipe, opened, folder_of_index, run or run_folder(recipe), report)
+        sampled = sample_pairs(recipe, opened, folder_of_index, run or supervised_folder(recipe), report)
         results, index_id = {"train": sampled.result}, sampled.index_id
     else:
         searched = open_index(folder_of_index)

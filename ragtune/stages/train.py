@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.answering.prompt import prompt_hash
-from ragtune.datasets.folder import read_examples
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
@@ -23,20 +22,21 @@ from ragtune.files import (
     hash_text,
     installed_packages,
     peak_memory_mb,
-    read_manifest,
     write_json,
     write_manifest,
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
 from ragtune.models.remote import is_remote
-from ragtune.recipe.places import dataset_folder, run_folder
+from ragtune.recipe.places import run_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
+from ragtune.stages.rows import Rows, read_rows
+from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
-from ragtune.training.methods import find_method
-from ragtune.training.run import open_run
+from ragtune.training.methods import RETRIEVER, Method, find_method
+from ragtune.training.run import Run, check_run_fits, open_run
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -72,67 +72,61 @@ def run_train(
 ) -> TrainSummary:
     """Tune the recipe's model on a dataset folder and write the run folder.
 
-    A run that was killed goes on from its last checkpoint where dataset, settings, model and packages are the same,
-    else it starts clean; one that is finished and the same is not tuned again. ``index``, where given, must be the one the
-    dataset was built with. Raises RunError for a dataset that is missing, of the wrong shape or made with another prompt
+    ``dataset`` is the folder the method's rows lie in (for methods that learn from preferences a pairs folder), by default
+    the recipe's; ``index``, where given, must be the one it was built with. A run that was killed goes on from its last
+    checkpoint where dataset, settings, model and packages are the same, else it starts clean; one that is finished and the
+    same is not tuned again. Raises RunError for rows that are missing, of the wrong shape or made with another prompt
     (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
-    source = dataset or dataset_folder(recipe)
+    if method.loop == RETRIEVER:
+        raise RunError(f"'{recipe.training.method}' tunes retrieval and leaves no run folder. "
+                       "Do: ragtune adapt --what likelihoods --recipe FILE")
     target = out or run_folder(recipe)
-    manifest = _check_dataset(source, index, prompt_hash(recipe.answering.names_rows), allow_other_prompt)
+    ours = None if allow_other_prompt else prompt_hash(recipe.answering.names_rows)
+    rows = read_rows(recipe, method, dataset, index, ours, report)
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
-    train = read_examples(source / "train.jsonl")
-    test = read_examples(source / "test.jsonl") if (source / "test.jsonl").is_file() else []
-    test = test[: recipe.training.eval_rows]
-    if not train:
-        raise RunError(f"{source}/train.jsonl holds no rows. Give it more questions. Do: ragtune dataset --recipe FILE")
-    facts = _facts(recipe, source, manifest)
+    start = _find_start(recipe, method, target)
+    facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
         return finished
     started = time.perf_counter()
+    test = rows.test[: recipe.training.eval_rows]
     with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
         _keep_or_clear(folder, facts)
-        fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
-                             callbacks))
-        summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
+        fit = method.fit(Job(recipe.generator, recipe.training, method, rows.train, test, folder,
+                             progress_of(report, "train"), callbacks, rows.questions, start.adapter if start else None))
+        summary = _summarise(recipe, fit, len(rows.train), len(test), time.perf_counter() - started, target)
         _finish(folder, recipe, facts, summary)
     return summary
 
 
-def _check_dataset(source: Path, index: Path | None, ours: str, allow_other_prompt: bool) -> dict[str, Any]:
-    """Return the manifest of the dataset. Raises RunError where its prompt or index is another than ours."""
-    manifest = read_manifest(source, "dataset")
-    if not (source / "train.jsonl").is_file():
-        raise RunError(f"{source} has no train.jsonl. Do: ragtune dataset --recipe FILE")
-    made = manifest.get("prompt_hash")
-    if made != ours and not allow_other_prompt:
-        raise RunError(
-            f"the dataset {source} was made with prompt {made}, this ragtune asks with prompt {ours}: a model tuned on one "
-            "answers worse to the other. Do: ragtune dataset --recipe FILE, then ragtune train --recipe FILE"
-        )
-    if index is not None:
-        wanted = read_manifest(index, "index", check_files=False).get("id")
-        if manifest.get("index_id") and manifest["index_id"] != wanted:
-            raise RunError(
-                f"the dataset {source} was built from index {manifest['index_id']}, {index} is index {wanted}. "
-                "Do: ragtune dataset --recipe FILE"
-            )
-    return manifest
+def _find_start(recipe: Recipe, method: Method, target: Path) -> Run | None:
+    """Return the run whose adapter is tuned further: the one the recipe names, else, for methods that refine an assistant,
+    its supervised run where there is one. Raises RunError where it was tuned on another base or prompt."""
+    named = recipe.training.start
+    folder = Path(named) if named else supervised_folder(recipe)
+    if not named and (method.family not in ("preferences", "reinforcement") or not (folder / "manifest.json").is_file()):
+        return None
+    if folder.resolve() == target.resolve():
+        raise RunError(f"training.start is {folder}, where this run is to be written. Do: --out another folder")
+    start = open_run(folder)
+    check_run_fits(start, "", prompt_hash(recipe.answering.names_rows), fingerprint_model(recipe.generator.model))
+    return start
 
 
-def _facts(recipe: Recipe, source: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _facts(recipe: Recipe, rows: Rows, start: Run | None) -> dict[str, Any]:
     """Return what a run depends on; two runs with the same facts are the same run."""
-    hashes = [hash_file(path) for name in ("train.jsonl", "test.jsonl") if (path := source / name).is_file()]
     return {
         "base_model": portable_name(recipe.generator.model),
         "base_fingerprint": fingerprint_model(recipe.generator.model),
-        "prompt_hash": manifest.get("prompt_hash", ""),
-        "index_id": manifest.get("index_id", ""),
-        "dataset_hash": hash_text("".join(hashes)),
-        "training": recipe.training.model_dump(mode="json", exclude={"folder"}),
+        "prompt_hash": rows.manifest.get("prompt_hash", ""),
+        "index_id": rows.manifest.get("index_id", ""),
+        "dataset_hash": rows.hash,
+        "start": start.id if start else "",
+        "training": recipe.training.model_dump(mode="json", exclude={"folder", "start"}),
         "dtype": recipe.generator.dtype,
     }
 
@@ -208,6 +202,7 @@ def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainS
     for path in folder.iterdir():
         if path.name not in ("adapter", "metrics.jsonl"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_curve(folder)
     (folder / "README.md").write_text(render_card(facts, summary), encoding="utf-8")
     write_manifest(
         folder,
@@ -240,5 +235,5 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
 It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
-without passages it should refuse. `metrics.jsonl` holds the learning curve, `manifest.json` recipe and versions.
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` recipe and versions.
 """

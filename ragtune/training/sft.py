@@ -15,8 +15,10 @@ from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.seams import Progress
+from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
+from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
 from ragtune.training.state import after_step, before_step, keep_state, restore_state
 from ragtune.training.tunable import TUNABLE, count_virtual, prepare, save_tuned
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
-CURVE = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+CURVE = ("step", "epoch", "loss", "eval_loss", "accuracy", "learning_rate", "grad_norm")
+_PREFERENCE = {"rewards/chosen": "rewards/chosen", "rewards/rejected": "rewards/rejected",
+               "rewards/accuracies": "pair_accuracy", "rewards/margins": "margin", "margin": "margin",
+               "accuracy": "accuracy"}  # TRL's names and ours
+_FIELDS = {**{name: name for name in CURVE}, **_PREFERENCE,
+           **{f"eval_{name}": f"eval_{ours}" for name, ours in _PREFERENCE.items()}}
 
 
 def fit_sft(job: Job) -> Fit:
@@ -43,17 +50,28 @@ def fit_sft(job: Job) -> Fit:
         rows = encode_examples(job.train, chat, limit, "train.jsonl")
         test_rows = sorted(encode_examples(job.test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
         model = load_4bit(generator) if job.method.is_4bit else load_base(generator)
+        if training.packing:
+            check_packable(training.weights or job.method.weights, training.method)
+            check_apart(model, rows)
+            rows = pack_rows(rows, training.seed)
         last = find_checkpoint(job.checkpoints)
         arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
                                     last is not None)
         steps = count_steps(training, len(rows))
         follower = build_follower(job.folder / "metrics.jsonl", steps, job.progress)
+        base = portable_name(generator.model)
+        watch = open_watch(job, chat, lambda tuned, folder: save_tuned(tuned, folder, base))
+        watching = [watch.callback()] if watch else []
         trainer = _build_trainer(
-            prepare(model, job, steps), arguments, rows, test_rows, chat.tokenizer, [follower, *job.callbacks]
+            prepare(model, job, steps), arguments, rows, test_rows, chat.tokenizer, [follower, *watching, *job.callbacks]
         )
+        for callback in watching:
+            callback.log = trainer.log  # type: ignore[attr-defined]
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        save_tuned(trainer.model, job.folder / "adapter", portable_name(generator.model))
+        save_tuned(trainer.model, job.folder / "adapter", base)
+        if watch:
+            watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
     return Fit(
         steps=trainer.state.global_step,
@@ -139,6 +157,7 @@ def _build_trainer(
         args=arguments,
         train_dataset=Dataset.from_list(list(rows)),
         eval_dataset=Dataset.from_list(list(test_rows)) if test_rows else None,
+        data_collator=PackedCollator(tokenizer.pad_token_id) if rows and "seq_lengths" in rows[0] else None,
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
@@ -191,5 +210,6 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Return the logged points that hold a loss, with the fields of the learning curve."""
-    points = [point for point in history if "loss" in point or "eval_loss" in point]
-    return [{key: int(p[key]) if key == "step" else float(p[key]) for key in CURVE if key in p} for p in points]
+    points = [point for point in history if {"loss", "eval_loss", "accuracy"} & set(point)]
+    return [{ours: int(p[key]) if key == "step" else float(p[key]) for key, ours in _FIELDS.items() if key in p}
+            for p in points]
