@@ -18,7 +18,7 @@ from ragtune.training.experimental import load_orpo, load_simpo
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import SHAPES
 from ragtune.training.pairs import Row, as_sequences, check_labels, check_shape, count_tokens, encode_labels, encode_pairs
-from ragtune.training.reference import build_no_reference, build_reference
+from ragtune.training.reference_rows import build_no_reference, build_reference
 from ragtune.training.sft import count_parameters, find_checkpoint
 from ragtune.training.tokened import build_trainer, check_rows, run_trainer
 from ragtune.training.tunable import prepare

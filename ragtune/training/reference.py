@@ -1,72 +1,58 @@
-"""The frozen policy that DPO and KTO measure against: what the model says before the first step.
-
-Its log probabilities are computed once, by the model that is then tuned, and stand beside the rows. So there is no second
-model and no second adapter in memory, whatever weights are tuned and however the base is quantised, and no copy of the start
-is saved with the result. TRL would keep an adapter "ref" (which for PiSSA changes the base's weights once more, and AdaLoRA
-refuses), or load the base a second time.
-"""
+"""The model as it was before the first step, which a tuned one is held near: no second copy of the base is kept."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from ragtune.seams import Progress
-from ragtune.training.pairs import Row, count_tokens
+
+def name_trainable(model: Any) -> dict[str, Any]:
+    """Return the parameters that are tuned by name, in the model's order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def build_no_reference(config: Any) -> Any:
-    """Return what TRL's trainers are given as reference model, so that they make none. It answers nothing."""
-    import torch
+class Reference:
+    """Puts the start in the model's place for the forwards inside a block.
 
-    class NoReference(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.config = config
-
-        def forward(self, *_: Any, **__: Any) -> Any:
-            raise NotImplementedError("the reference's log probabilities stand beside the rows")
-
-    return NoReference()
-
-
-def build_reference(
-    trainer: Any, rows: Sequence[Row], names: tuple[str, str], is_start: bool, progress: Progress | None = None,
-    shown: Sequence[int] | None = None,
-) -> list[Row]:
-    """Return for each row its two reference log probabilities (nats, summed over the completion) under ``names``.
-
-    To be called before the first step. ``shown`` are the rows that the run comes to see (None: all); the others get NaN,
-    which would stop the run. ``is_start``: an earlier adapter is tuned further and is the reference; else it is the base.
+    With an adapter of PEFT that begins as nothing, that is the base with the adapter switched off. Otherwise (an earlier
+    run's adapter tuned further, other weights than PEFT's, an adapter that takes its start from the base's own weights) it
+    is a frozen copy of the tuned parameters, whose tensors change places with theirs: memory for those alone.
     """
-    import torch
 
-    order = sorted(range(len(rows)) if shown is None else set(shown), key=lambda row: -count_tokens(rows[row]))
-    found: list[Row] = [dict.fromkeys(names, float("nan")) for _ in rows]
-    size = trainer.args.per_device_eval_batch_size
-    was_training = trainer.model.training
-    trainer.model.eval()
-    with torch.no_grad(), _as_reference(trainer.model, is_start):
-        for first in range(0, len(order), size):
-            numbers = order[first : first + size]
-            batch = trainer._prepare_inputs(trainer.data_collator([rows[number] for number in numbers]))
-            values = [each.float().tolist() for each in trainer.compute_ref_log_probs(trainer.model, batch)]
-            for number, *both in zip(numbers, *values):
-                found[number] = dict(zip(names, both))
-            if progress:
-                progress(first + len(numbers), len(order))
-    trainer.model.train(was_training)
-    return found
+    def __init__(self, model: Any, has_start: bool) -> None:
+        self._model = model
+        self._copies: list[tuple[Any, Any]] = []
+        if has_start or not _begins_as_base(model):
+            self._copies = [(parameter, parameter.detach().clone()) for parameter in name_trainable(model).values()]
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the start is the base itself, with the adapter switched off."""
+        return not self._copies
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model speak as it did at the start; without gradients."""
+        import torch
+
+        with torch.no_grad(), self._model.disable_adapter() if self.is_base else contextlib.nullcontext():
+            self._swap()
+            try:
+                yield
+            finally:
+                self._swap()
+
+    def _swap(self) -> None:
+        for place, (parameter, copy) in enumerate(self._copies):
+            parameter.data, held = copy, parameter.data
+            self._copies[place] = (parameter, held)
 
 
-@contextlib.contextmanager
-def _as_reference(model: Any, is_start: bool) -> Iterator[None]:
-    """Without a start the base is the reference. Fresh adapters say what the base says, but for soft prompts, which are
-    learned tokens from the beginning: these are switched off."""
-    config = getattr(model, "active_peft_config", None)
-    if is_start or not getattr(config, "is_prompt_learning", False):
-        yield
-    else:
-        with model.disable_adapter():
-            yield
+def _begins_as_base(model: Any) -> bool:
+    """Whether switching the adapter off gives the base: PiSSA and OLoRA take a part out of its weights."""
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return False
+    return all(getattr(config, "init_lora_weights", True) is True for config in model.peft_config.values())
