@@ -35,7 +35,7 @@ from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, read_rows
 from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
-from ragtune.training.methods import Method, find_method
+from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
 
 if TYPE_CHECKING:
@@ -79,9 +79,12 @@ def run_train(
     (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
+    if method.loop == RETRIEVER:
+        raise RunError(f"'{recipe.training.method}' tunes retrieval and leaves no run folder. "
+                       "Do: ragtune adapt --what likelihoods --recipe FILE")
     target = out or run_folder(recipe)
     ours = None if allow_other_prompt else prompt_hash(recipe.answering.names_rows)
-    rows = read_rows(recipe, method.shape, dataset, index, ours, report)
+    rows = read_rows(recipe, method, dataset, index, ours, report)
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")

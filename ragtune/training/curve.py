@@ -93,7 +93,7 @@ def _draw_panel(axis: Axes, points: Points, name: str, lines: Sequence[tuple[str
         axis.set_ylim(bottom=0)
     if name == "learning rate":
         axis.yaxis.set_major_locator(_few_ticks())  # type: ignore[arg-type]
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     elif len(lines) > 1 or lines[0][1]:
         axis.legend(frameon=False, loc="best")
 

@@ -26,13 +26,13 @@ from ragtune.models.checkpoint import portable_name, quiet, read_config, read_co
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.records import Example
 from ragtune.training.actor import Actor
-from ragtune.training.arguments import build_arguments, learning_factor, peak_lr
+from ragtune.training._standin import learning_factor, prepare, save_tuned
+from ragtune.training.arguments import build_arguments, peak_lr
 from ragtune.training.job import Fit, Job
 from ragtune.training.rollout import choose_rows
 from ragtune.training.rounds import learn, weigh_answers
 from ragtune.training.sft import count_parameters, find_checkpoint
 from ragtune.training.snapshot import load_snapshot, save_snapshot
-from ragtune.training.tunable import prepare, save_tuned
 
 Reward = Callable[[Sequence[Example], Sequence[str], Sequence[bool]], list[float]]
 """Returns one number for each answer from examples, completions, and whether the model ended them itself. Where it has an

@@ -114,9 +114,10 @@ def collate(answers: Sequence[Drawn], pad_id: int, device: Any) -> Batch:
 
 
 def build_value_head(width: int, device: Any) -> Any:
-    """Return the linear map from a final hidden state to its value: float32, and 0 everywhere at first.
+    """Return the linear map from a final hidden state, scaled to length 1, to its value: float32, and 0 at first.
 
-    So no advantage is moved by what a random head would say, and the values' loss reaches the model only as they learn.
+    Starting at 0, no advantage is moved by what a random head would say. At length 1 a step of the optimizer moves values
+    alike in all models: by no more than the learning rate times the root of the width.
     """
     import torch
 
@@ -128,6 +129,8 @@ def build_value_head(width: int, device: Any) -> Any:
 
 def read_tokens(model: Any, head: Any, batch: Batch, temperature: float, with_entropy: bool = False) -> Reading:
     """Return the log probabilities at the temperature the answers were drawn with, and the values, in one forward."""
+    import torch
+
     kept = batch.completion.shape[1] + 1  # the position before each token, and the one after the last, not needed
     with _seeing_hidden(model) as seen:
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention}
@@ -136,7 +139,7 @@ def read_tokens(model: Any, head: Any, batch: Batch, temperature: float, with_en
         logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits[:, :-1].float() / temperature
     total = logits.logsumexp(dim=-1)
     logps = logits.gather(2, batch.completion.unsqueeze(2)).squeeze(2) - total
-    values = head(seen[0][:, -kept:-1].float()).squeeze(2)
+    values = head(torch.nn.functional.normalize(seen[0][:, -kept:-1].float(), dim=-1)).squeeze(2)
     entropy = total - ((logits - total.unsqueeze(2)).exp() * logits).sum(dim=-1) if with_entropy else None
     return Reading(logps, values, entropy)
 

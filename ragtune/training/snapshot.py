@@ -29,7 +29,7 @@ def save_snapshot(
                for place, state in optimizer.state_dict()["state"].items() for name, value in state.items()}
     save_file(moments, folder / "optimizer.safetensors")
     write_json(folder / "state.json", {"step": step, "metrics": list(metrics)})
-    (folder / COMPLETE).touch()
+    (folder / _COMPLETE).touch()
     steps = sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
     for old in steps[:-_KEPT]:
         shutil.rmtree(checkpoints / f"checkpoint-{old}", ignore_errors=True)
