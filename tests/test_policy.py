@@ -213,6 +213,28 @@ def test_the_reference_is_the_start(model, start, tmp_path, method, has_start, m
     assert torch.allclose(now, again, atol=2e-4)
 
 
+@pytest.mark.parametrize(("method", "weights"), [
+    ("rloo", "pissa"), ("rloo", "ia3"), ("grpo", "full"), ("grpo", "bottleneck")])
+def test_other_weights_start_from_themselves_and_are_not_copied(model, tmp_path, method, weights):
+    """TRL would copy a PEFT adapter (PiSSA's copy changes the base once more), or load the base a second time."""
+    adapters = []
+
+    class Look:
+        def __getattr__(self, name):
+            return lambda *_, **__: None
+
+        def on_train_begin(self, args, state, control, model=None, **_):
+            adapters.extend(getattr(model, "peft_config", {"default": None}))
+
+    job = job_of(model, tmp_path, method, weights=weights, lr=1e-2, max_steps=3, callbacks=[Look()],
+                 reinforce={"kl": 0.05, "inner_epochs": 1})
+    kls = [point["kl"] for point in fit_policy(job, share_of_digits).metrics]
+    assert kls[0] == pytest.approx(0, abs=1e-6)
+    assert abs(kls[-1]) > 1e-4
+    assert adapters == ["default"]
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
 def stop_at(step):
     from transformers import TrainerCallback
 

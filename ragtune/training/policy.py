@@ -195,20 +195,37 @@ def build_trainer(
 
     exact = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
     reference = Reference(model, job.start is not None)
-    trainer: Any = GroupTrainer(
-        model=model,
-        reward_funcs=reward,
-        args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": str(row)} for row in range(len(prompts))]),
-        processing_class=chat.tokenizer,
-        callbacks=[build_follower(job.folder / "metrics.jsonl", plan.steps, None), _build_rounds(job, plan), *job.callbacks],
-    )
+    follower = build_follower(job.folder / "metrics.jsonl", plan.steps, None)
+    with _without_copy(model):
+        trainer: Any = GroupTrainer(
+            model=model,
+            reward_funcs=reward,
+            args=arguments,
+            train_dataset=Dataset.from_list([{"prompt": str(row)} for row in range(len(prompts))]),
+            processing_class=chat.tokenizer,
+            callbacks=[follower, _build_rounds(job, plan), *job.callbacks],
+        )
     trainer.remove_callback(PrinterCallback)  # it prints the losses to stdout
     for parameter, data in exact:  # TRL rounds adapters of quantised models to bfloat16, which swallows small updates
         parameter.data = data
     if settings.kl:
         trainer.beta, trainer.ref_model = settings.kl, reference
     return trainer
+
+
+@contextlib.contextmanager
+def _without_copy(model: Any) -> Iterator[None]:
+    """Keep RLOOTrainer, which does it whatever beta is, from copying the adapter into one of its own named 'ref'."""
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    find = model.get_parameter
+    model.add_adapter = lambda *_, **__: None
+    model.get_parameter = lambda name: find(name.replace(".ref.", ".default."))  # the copy is then made onto itself
+    try:
+        yield
+    finally:
+        del model.add_adapter, model.get_parameter
 
 
 def _build_rounds(job: Job, plan: Plan) -> TrainerCallback:
