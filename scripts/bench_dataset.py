@@ -19,8 +19,8 @@ from typing import Any
 
 from ragtune.cli.terminal import progress
 from ragtune.errors import RagtuneError
-from ragtune.evaluation.compare import compare_paired
-from ragtune.evaluation.log import LOG
+from ragtune.evaluation.ladder.log import LOG
+from ragtune.evaluation.statistics.compare import compare_paired
 from ragtune.files import read_jsonl, write_json
 from ragtune.recipe.load import load_recipe
 from ragtune.recipe.schema import Recipe

@@ -47,7 +47,7 @@ from ragtune.cli.documents import find_many
 from ragtune.datasets.questions import read_questions
 from ragtune.documents.context import context_line
 from ragtune.errors import RagtuneError, RunError
-from ragtune.evaluation.compare import mcnemar_p, wilson_interval
+from ragtune.evaluation.statistics.compare import mcnemar_p, wilson_interval
 from ragtune.files import hash_text, write_json
 from ragtune.models.embed import minilm_folder, open_embedder
 from ragtune.recipe.load import load_recipe

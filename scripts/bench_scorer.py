@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from ragtune.evaluation.alike import Likeness, open_likeness
-from ragtune.evaluation.weigh import Weighed, weigh
+from ragtune.evaluation.scoring.alike import Likeness, open_likeness
+from ragtune.evaluation.scoring.weigh import Weighed, weigh
 from scripts.scorer.fit import KINDS, Labelled, build_rows, fit_weights, read_labelled
 
 FOLDS, SEEDS, DRAWS, COVERAGE = 9, (0, 1, 2), 1000, 0.8

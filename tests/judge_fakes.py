@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from ragtune.evaluation.verdicts import ToJudge
+from ragtune.evaluation.judging.verdicts import ToJudge
 from ragtune.models.remote import ChatGenerator
 from ragtune.recipe.schema import Generator
 from ragtune.records import Question

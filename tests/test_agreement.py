@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ragtune.errors import RunError
-from ragtune.evaluation.agreement import chance_higher, cohen_kappa, describe_agreement, measure_agreement
+from ragtune.evaluation.statistics.agreement import chance_higher, cohen_kappa, describe_agreement, measure_agreement
 
 
 def labels(seed, n=60, names=("correct", "wrong", "refused")):

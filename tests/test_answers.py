@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from ragtune.answering.prompt import REFUSAL
 from ragtune.documents.pack import use_pack
-from ragtune.evaluation.answers import score_answer
-from ragtune.evaluation.wording import content_words, is_refusal_text, polarity_of, refusal_signs, speaks_of_less
+from ragtune.evaluation.scoring.answers import score_answer
+from ragtune.evaluation.scoring.wording import content_words, is_refusal_text, polarity_of, refusal_signs, speaks_of_less
 from ragtune.records import Question
 
 CAPEX = "What is the FY2018 capital expenditure amount (in USD millions) for 3M?"

@@ -8,8 +8,8 @@ from tiny_model import make_adapter, make_tiny_model
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.errors import MissingPackage, ModelError, RunError
-from ragtune.evaluation.general import compare_results
-from ragtune.evaluation.harness import TaskResult, Tasks, shipped_tasks
+from ragtune.evaluation.benchmarks.general import compare_results
+from ragtune.evaluation.benchmarks.harness import TaskResult, Tasks, shipped_tasks
 from ragtune.files import write_manifest
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.recipe.schema import Generator, Recipe

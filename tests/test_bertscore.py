@@ -4,7 +4,7 @@ import pytest
 from tiny_model import make_tokenizer
 
 from ragtune.errors import ModelError, RunError
-from ragtune.evaluation.bertscore import BertScorer, Tokens, match_tokens, score_bertscore
+from ragtune.evaluation.metrics.bertscore import BertScorer, Tokens, match_tokens, score_bertscore
 from ragtune.models.embed import minilm_folder
 
 ANSWERS = ["Net sales were $4,210 million.", "The margin fell.", "yes", "It rose [SEP] twice", "operating income"]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation import clusters as module
-from ragtune.evaluation.clusters import bootstrap_mean, design_effect, share_interval, sign_flip_p
-from ragtune.evaluation.compare import compare_paired, describe_comparison, mcnemar_p, wilson_interval
+from ragtune.evaluation.statistics import clusters as module
+from ragtune.evaluation.statistics.clusters import bootstrap_mean, design_effect, share_interval, sign_flip_p
+from ragtune.evaluation.statistics.compare import compare_paired, describe_comparison, mcnemar_p, wilson_interval
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=60))

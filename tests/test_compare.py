@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.compare import compare_paired, describe_comparison, mcnemar_p, wilson_interval
+from ragtune.evaluation.statistics.compare import compare_paired, describe_comparison, mcnemar_p, wilson_interval
 
 
 def test_wilson_interval_known_value() -> None:

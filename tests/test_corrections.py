@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.compare import compare_paired, describe_comparison
-from ragtune.evaluation.corrections import CORRECTIONS, adjust_p, correct_comparisons
-from ragtune.evaluation.paired import compare_scores
+from ragtune.evaluation.statistics.compare import compare_paired, describe_comparison
+from ragtune.evaluation.statistics.corrections import CORRECTIONS, adjust_p, correct_comparisons
+from ragtune.evaluation.statistics.paired import compare_scores
 
 
 @given(p_values=st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.05, 1.0])), min_size=1, max_size=6))

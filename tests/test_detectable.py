@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ragtune.errors import RunError
-from ragtune.evaluation.compare import mcnemar_p
-from ragtune.evaluation.detectable import (
+from ragtune.evaluation.statistics.compare import mcnemar_p
+from ragtune.evaluation.statistics.detectable import (
     describe_detectable,
     mcnemar_power,
     minimum_detectable_difference,

@@ -11,9 +11,11 @@ import pytest
 from ladder_fakes import COMPANIES, MemorySearcher, ReadingGenerator, chunks, questions
 
 from ragtune.errors import QuestionError
-from ragtune.evaluation.ladder import CalculationCounts, EvaluationSummary, Graded
-from ragtune.evaluation.report import render_table
-from ragtune.evaluation.rungs import equals, keep_questions, open_rungs, oracle_hits
+from ragtune.evaluation.ladder.counts import CalculationCounts
+from ragtune.evaluation.ladder.graded import Graded
+from ragtune.evaluation.ladder.rungs import equals, keep_questions, open_rungs, oracle_hits
+from ragtune.evaluation.reporting.report import render_table
+from ragtune.evaluation.reporting.summary import EvaluationSummary
 from ragtune.files import read_manifest
 from ragtune.recipe.schema import Answering, Evaluation, Generator, Recipe, Retrieval
 from ragtune.records import Chunk, Evidence, Question

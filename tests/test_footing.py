@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ragtune.evaluation.footing import HEADER, measure_footing
-from ragtune.evaluation.ladder import Graded, Shown
+from ragtune.evaluation.grounding.footing import HEADER, measure_footing
+from ragtune.evaluation.ladder.graded import Graded, Shown
 from ragtune.records import Chunk, Citation, Evidence, Question
 
 QUESTIONS = [

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.grounding import (
+from ragtune.evaluation.grounding.citations import (
     Grounding,
     Share,
     Source,
@@ -16,7 +16,7 @@ from ragtune.evaluation.grounding import (
     split_claims,
     summarise_grounding,
 )
-from ragtune.evaluation.ladder import Graded, Shown, grade
+from ragtune.evaluation.ladder.graded import Graded, Shown, grade
 from ragtune.records import Answer, Chunk, Citation, Evidence, Passage, Question
 
 ASKED = Question("q1", "What was the operating margin of Acme in 2021?", "17.4%", (Evidence("ACME", 7),))

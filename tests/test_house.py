@@ -73,6 +73,23 @@ def test_every_package_is_in_the_wheel():
     assert packages | {"ragtune.data"} == set(SETTINGS["tool"]["setuptools"]["packages"])
 
 
+def test_rooms_of_evaluation_import_in_one_direction():
+    rooms = {path.parent.name: set() for path in (ROOT / "ragtune/evaluation").glob("*/__init__.py")}
+    for path in (ROOT / "ragtune/evaluation").glob("*/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):  # imports for type checkers and inside functions too
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ragtune.evaluation."):
+                rooms[path.parent.name].add(node.module.split(".")[2])
+    assert len(rooms) > 5
+    for room in rooms:
+        below, seen = [*(rooms[room] - {room})], set()
+        while below:
+            other = below.pop()
+            if other not in seen:
+                seen.add(other)
+                below += rooms[other] - {other}
+        assert room not in seen, f"{room} is imported by {sorted(r for r in seen if room in rooms[r])}, which it needs"
+
+
 def test_help_loads_no_heavy_package():
     code = (
         "import sys\nfrom ragtune.cli.main import ragtune\n"

@@ -6,9 +6,9 @@ import pytest
 from judge_fakes import SECTION, by_figure, items, scripted, sleep_on
 
 from ragtune.errors import ModelError, RunError
-from ragtune.evaluation.judge import MAX_IN_A_ROW, ModelJudge, ScorerJudge, open_judge
-from ragtune.evaluation.rubric import load_rubric
-from ragtune.evaluation.verdicts import ToJudge
+from ragtune.evaluation.judging.judge import MAX_IN_A_ROW, ModelJudge, ScorerJudge, open_judge
+from ragtune.evaluation.judging.rubric import load_rubric
+from ragtune.evaluation.judging.verdicts import ToJudge
 from ragtune.records import Answer, Question
 from ragtune.seams import Judge
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.documents.pack import use_pack
-from ragtune.evaluation.numbers import parse_numbers, parse_scale
+from ragtune.evaluation.scoring.numbers import parse_numbers, parse_scale
 
 
 def read(text: str) -> list[tuple[float, float, bool]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ragtune.errors import RunError
-from ragtune.evaluation.paired import compare_scores, describe_score_comparison
+from ragtune.evaluation.statistics.paired import compare_scores, describe_score_comparison
 
 
 def test_a_gain_is_shown_with_its_size() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.perplexity import Perplexity, cut_windows, measure_perplexity, total_perplexity
+from ragtune.evaluation.metrics.perplexity import Perplexity, cut_windows, measure_perplexity, total_perplexity
 from ragtune.models.bundled import bundled_folder
 
 TEXT = "Net sales 2021: 4,210\nNet sales 2020: 3,900\nAnswer: $4,210 million"

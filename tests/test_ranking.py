@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.ranking import (
+from ragtune.evaluation.metrics.ranking import (
     RANKING_METRICS,
     find_relevant,
     first_rank,

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.errors import RunError
-from ragtune.evaluation.ladder import Graded, Shown
-from ragtune.evaluation.plots import draw_refusal_curve
-from ragtune.evaluation.refusals import (
+from ragtune.evaluation.grounding.refusals import (
     RefusalCase,
     build_refusal_curve,
     count_refusals,
     judge_refusal,
     should_answer,
 )
+from ragtune.evaluation.ladder.graded import Graded, Shown
+from ragtune.evaluation.reporting.plots import draw_refusal_curve
 from ragtune.records import Chunk, Evidence, Question
 
 ASKED = Question("q", "text", "5", (Evidence("A", 1), Evidence("A", 2)))

@@ -16,10 +16,10 @@ from ragtune.cli.answers import WORSE
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.errors import RunError
-from ragtune.evaluation.ladder import Graded
-from ragtune.evaluation.regression import judge_regression
-from ragtune.evaluation.sides import find_common, read_side, read_sides
-from ragtune.evaluation.versus import compare_sides
+from ragtune.evaluation.ladder.graded import Graded
+from ragtune.evaluation.reporting.regression import judge_regression
+from ragtune.evaluation.reporting.sides import find_common, read_side, read_sides
+from ragtune.evaluation.reporting.versus import compare_sides
 from ragtune.files import read_manifest, write_manifest
 from ragtune.records import Evidence, Question
 from ragtune.stages.evaluate import evaluate_models

@@ -3,7 +3,7 @@
 import pytest
 
 from ragtune.errors import RunError
-from ragtune.evaluation.rubric import load_rubric, shipped_rubrics
+from ragtune.evaluation.judging.rubric import load_rubric, shipped_rubrics
 
 
 def test_the_shipped_rubrics_can_be_read():

@@ -3,7 +3,7 @@
 import pytest
 
 from ragtune.errors import RunError
-from ragtune.evaluation.samples import check_scores, clusters_of, common_items, number_clusters, pair_texts
+from ragtune.evaluation.statistics.samples import check_scores, clusters_of, common_items, number_clusters, pair_texts
 from ragtune.records import Evidence, Question
 
 

@@ -7,7 +7,7 @@ import pytest
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.errors import RunError
-from ragtune.evaluation.score_file import read_answers, score_rows
+from ragtune.evaluation.scoring.score_file import read_answers, score_rows
 
 ROWS = [
     {"question": "Net sales (in USD millions)?", "gold_answer": 1577, "model_answer": "$1,577 million", "model": "a",

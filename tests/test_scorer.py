@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtune.evaluation import answers as answers_module
-from ragtune.evaluation import weigh as weigh_module
-from ragtune.evaluation.answers import score_answer
-from ragtune.evaluation.claims import affirms, balance, core_of, read_claims
-from ragtune.evaluation.content import head_of, read_content, share_held, weigh_words
-from ragtune.evaluation.figures import is_derived
-from ragtune.evaluation.numbers import parse_numbers
-from ragtune.evaluation.rules import is_short, judge_by_rules, said_polarity
-from ragtune.evaluation.signs import read_signs
-from ragtune.evaluation.weigh import Regression, Weighed, load_weights, weigh
-from ragtune.evaluation.wording import find_choice, is_firm_refusal
+from ragtune.evaluation.scoring import answers as answers_module
+from ragtune.evaluation.scoring import weigh as weigh_module
+from ragtune.evaluation.scoring.answers import score_answer
+from ragtune.evaluation.scoring.claims import affirms, balance, core_of, read_claims
+from ragtune.evaluation.scoring.content import head_of, read_content, share_held, weigh_words
+from ragtune.evaluation.scoring.figures import is_derived
+from ragtune.evaluation.scoring.numbers import parse_numbers
+from ragtune.evaluation.scoring.rules import is_short, judge_by_rules, said_polarity
+from ragtune.evaluation.scoring.signs import read_signs
+from ragtune.evaluation.scoring.weigh import Regression, Weighed, load_weights, weigh
+from ragtune.evaluation.scoring.wording import find_choice, is_firm_refusal
 from ragtune.records import Question
 
 ROOT = Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def test_a_regression_is_the_logistic_of_its_sum() -> None:
 
 
 def test_the_weights_are_plain_data_and_name_signs_that_exist() -> None:
-    stored = json.loads((ROOT / "ragtune/evaluation" / weigh_module.FILE).read_text())
+    stored = json.loads((ROOT / "ragtune/evaluation/scoring" / weigh_module.FILE).read_text())
     assert set(stored["sets"]) == {"alike", "plain"}
     known = set(signs_of("Did sales grow by 5%?", "Yes, by 5%", "Yes, by 5%"))
     known |= {"choice_agrees", *signs_of("Sales?", "$5", "$5"), "alike", "alike_place", "alike_asked"}

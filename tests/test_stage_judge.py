@@ -9,9 +9,9 @@ from ladder_fakes import questions
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.errors import ModelError, RunError
-from ragtune.evaluation.judge import ModelJudge, ScorerJudge
-from ragtune.evaluation.ladder import grade
-from ragtune.evaluation.log import LOG
+from ragtune.evaluation.judging.judge import ModelJudge, ScorerJudge
+from ragtune.evaluation.ladder.graded import grade
+from ragtune.evaluation.ladder.log import LOG
 from ragtune.files import read_jsonl, write_jsonl, write_manifest
 from ragtune.records import Answer
 from ragtune.stages import judge as stage
@@ -83,7 +83,7 @@ def test_what_a_provider_lost_is_asked_again_and_nothing_else(answers, judged_by
     judged_by(reply)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "ROWS", 2)
-        patch.setattr("ragtune.evaluation.judge.MAX_IN_A_ROW", 3)
+        patch.setattr("ragtune.evaluation.judging.judge.MAX_IN_A_ROW", 3)
         with pytest.raises(ModelError, match="gone.*goes on from there"):
             run_judge(answers, "openai:judge")
         again = []

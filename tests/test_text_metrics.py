@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtune.errors import MissingPackage, RunError
-from ragtune.evaluation import text_metrics
-from ragtune.evaluation.text_metrics import METRICS, find_metric, normalise_squad, score_corpus
+from ragtune.evaluation.metrics import text as text_metrics
+from ragtune.evaluation.metrics.text import METRICS, find_metric, normalise_squad, score_corpus
 
 ANSWERS = ["Net sales were $4,210 million.", "The margin fell.", "", "yes", "An apple, a day", "Über die Bücher"]
 REFERENCES = ["$4,210 million", "Gross margin fell by 1.2 points", "5", "Yes.", "apple day", ""]

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judge_fakes import items
 
-from ragtune.evaluation.rubric import Rubric, load_rubric
-from ragtune.evaluation.verdicts import ToJudge, combine_orders, parse_verdict, quote, render_judging
+from ragtune.evaluation.judging.rubric import Rubric, load_rubric
+from ragtune.evaluation.judging.verdicts import ToJudge, combine_orders, parse_verdict, quote, render_judging
 from ragtune.records import Question
 
 OUTCOMES, SCALE, PAIR = load_rubric("correctness"), load_rubric("quality"), load_rubric("better")

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from ladder_fakes import COMPANIES, MemorySearcher, ReadingGenerator, chunks, questions
 
 from ragtune.answering.prompt import number_passages
-from ragtune.evaluation.attribute import LABELS, STAGES, attribute, label_of
-from ragtune.evaluation.ladder import EvaluationSummary, Graded, Shown
-from ragtune.evaluation.plots import draw_waterfall
-from ragtune.evaluation.rungs import open_rungs
-from ragtune.evaluation.trail import Asked, Needed, Trail, find_needed, follow
-from ragtune.evaluation.waterfall import Waterfall, build_waterfalls
+from ragtune.evaluation.ladder.graded import Graded, Shown
+from ragtune.evaluation.ladder.rungs import open_rungs
+from ragtune.evaluation.ladder.trail import Asked, Needed, Trail, find_needed, follow
+from ragtune.evaluation.losses.attribute import LABELS, STAGES, attribute, label_of
+from ragtune.evaluation.losses.waterfall import Waterfall, build_waterfalls
+from ragtune.evaluation.reporting.plots import draw_waterfall
+from ragtune.evaluation.reporting.summary import EvaluationSummary
 from ragtune.files import write_jsonl
 from ragtune.recipe.schema import Answering, Documents, Evaluation, Index, Recipe, Retrieval
 from ragtune.records import Chunk, Citation, Evidence, Hit, Question, Trace
@@ -227,7 +228,7 @@ def test_the_waterfall_adds_up(cases: Sequence[tuple[str, str, str, str]], has_o
 
 
 def test_the_drawing_names_every_step() -> None:
-    from ragtune.evaluation.waterfall import Lost
+    from ragtune.evaluation.losses.waterfall import Lost
 
     waterfall = Waterfall("base", 20, 3, 2, 11, 15, 10, 1, 1, (Lost("not_retrieved", 5, 4), Lost("not_used", 4, 1)))
     svg = draw_waterfall(waterfall)

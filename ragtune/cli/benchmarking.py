@@ -10,7 +10,7 @@ import click
 from ragtune.cli.terminal import folder_option, out_option, print_json, progress, read_recipe, recipe_options
 
 if TYPE_CHECKING:
-    from ragtune.evaluation.general import BenchmarkSummary
+    from ragtune.evaluation.benchmarks.general import BenchmarkSummary
 
 
 @click.command()

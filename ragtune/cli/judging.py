@@ -10,7 +10,7 @@ import click
 from ragtune.cli.terminal import out_option, print_facts, print_json, progress, read_recipe, recipe_options
 
 if TYPE_CHECKING:
-    from ragtune.evaluation.judging import JudgingSummary
+    from ragtune.evaluation.judging.tally import JudgingSummary
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from ragtune.cli.terminal import out_option, print_json
 
 if TYPE_CHECKING:
-    from ragtune.evaluation.versus import Versus
+    from ragtune.evaluation.reporting.versus import Versus
 
 
 @click.command()
@@ -40,7 +40,7 @@ def print_versus(versus: Versus) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ragtune.evaluation.versus import ladder_rows
+    from ragtune.evaluation.reporting.versus import ladder_rows
 
     table = Table(title=f"{versus.common} common questions")
     for column, name in enumerate(("rung", *versus.labels)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ragtune.evaluation.score_file import ScoredRow
+    from ragtune.evaluation.scoring.score_file import ScoredRow
 
 UNSURE = 0.75
 MOST_UNSURE = 10
@@ -29,8 +29,8 @@ def score(file: Path, metrics: Sequence[str], as_json: bool) -> None:
     Each line of FILE.jsonl holds 'question', 'gold_answer' or 'reference', and 'model_answer' or 'answer'; other fields
     are kept. With an empty reference (a question that has no answer) a refusal is what is correct.
     """
-    from ragtune.evaluation.score_file import read_answers, score_rows
-    from ragtune.evaluation.text_metrics import find_metric
+    from ragtune.evaluation.metrics.text import find_metric
+    from ragtune.evaluation.scoring.score_file import read_answers, score_rows
 
     named = {name: find_metric(name) for name in dict.fromkeys(metrics)}
     rows = read_answers(file)

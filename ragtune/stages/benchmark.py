@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import ModelError, RunError
-from ragtune.evaluation.general import BenchmarkSummary, compare_results
-from ragtune.evaluation.harness import TaskResult, Tasks, harness_version, run_task, wrap_model
+from ragtune.evaluation.benchmarks.general import BenchmarkSummary, compare_results
+from ragtune.evaluation.benchmarks.harness import TaskResult, Tasks, harness_version, run_task, wrap_model
 from ragtune.files import building_folder, hash_text, write_json, write_manifest
 from ragtune.models.language import UNTUNABLE, open_generator
 from ragtune.models.remote import is_remote

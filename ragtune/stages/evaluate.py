@@ -13,22 +13,16 @@ from ragtune.answering.answerer import Answerer
 from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError, RunError
-from ragtune.evaluation.detectable import describe_detectable
-from ragtune.evaluation.footing import Footing, measure_footing
-from ragtune.evaluation.ladder import (
-    EvaluationSummary,
-    Graded,
-    build_ladder,
-    compare_baselines,
-    compare_models,
-    grade,
-    rescore,
-)
-from ragtune.evaluation.log import ASKED, LOG, PASSAGES, AnswerLog
-from ragtune.evaluation.ranking import Level, score_page_recall, score_rankings
-from ragtune.evaluation.rungs import Rungs, keep_questions, list_passages, open_rungs
-from ragtune.evaluation.samples import clusters_of
-from ragtune.evaluation.waterfall import attribute_all, build_waterfalls
+from ragtune.evaluation.grounding.footing import Footing, measure_footing
+from ragtune.evaluation.ladder.counts import build_ladder, compare_baselines, compare_models
+from ragtune.evaluation.ladder.graded import Graded, grade, rescore
+from ragtune.evaluation.ladder.log import ASKED, LOG, PASSAGES, AnswerLog
+from ragtune.evaluation.ladder.rungs import Rungs, keep_questions, list_passages, open_rungs
+from ragtune.evaluation.losses.waterfall import attribute_all, build_waterfalls
+from ragtune.evaluation.metrics.ranking import Level, score_page_recall, score_rankings
+from ragtune.evaluation.reporting.summary import EvaluationSummary
+from ragtune.evaluation.statistics.detectable import describe_detectable
+from ragtune.evaluation.statistics.samples import clusters_of
 from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
 from ragtune.models.language import UNTUNABLE
 from ragtune.recipe.places import dataset_folder, evaluation_folder, index_folder, run_folder
@@ -173,7 +167,7 @@ def evaluate_models(
     of a start that was stopped, or of a finished evaluation of the same models, index, questions and recipe, are kept.
     ``model_ids`` are their fingerprints, ``run`` the folder whose learning curve is drawn.
     """
-    from ragtune.evaluation.report import write_report
+    from ragtune.evaluation.reporting.report import write_report
 
     begun = time.perf_counter()
     if searcher is not None:

@@ -10,12 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 from ragtune.errors import ModelError, RunError
-from ragtune.evaluation.judge import AnyJudge, ModelJudge, open_judge
-from ragtune.evaluation.judged import own_labels, pair_to_judge, read_labels, read_to_judge
-from ragtune.evaluation.judging import JudgingSummary, count_wins, measure_agreements, tally_verdicts, tell_apart
-from ragtune.evaluation.rubric import Rubric, load_rubric
-from ragtune.evaluation.verdict_log import VerdictLog
-from ragtune.evaluation.verdicts import ToJudge, render_judging
+from ragtune.evaluation.judging.intake import own_labels, pair_to_judge, read_labels, read_to_judge
+from ragtune.evaluation.judging.judge import AnyJudge, ModelJudge, open_judge
+from ragtune.evaluation.judging.rubric import Rubric, load_rubric
+from ragtune.evaluation.judging.tally import JudgingSummary, count_wins, measure_agreements, tally_verdicts, tell_apart
+from ragtune.evaluation.judging.verdict_log import VerdictLog
+from ragtune.evaluation.judging.verdicts import ToJudge, render_judging
 from ragtune.files import building_folder, hash_text, write_json, write_jsonl, write_manifest
 from ragtune.recipe.schema import Generator as Section
 from ragtune.seams import Report

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from ragtune.errors import RunError
-from ragtune.evaluation.ladder import EvaluationSummary
-from ragtune.evaluation.regression import Regression, judge_regression
-from ragtune.evaluation.sides import Side, read_side
+from ragtune.evaluation.reporting.regression import Regression, judge_regression
+from ragtune.evaluation.reporting.sides import Side, read_side
+from ragtune.evaluation.reporting.summary import EvaluationSummary
 from ragtune.recipe.places import evaluation_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.seams import Report

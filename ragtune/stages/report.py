@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragtune.errors import RunError
-from ragtune.evaluation.sides import read_sides
-from ragtune.evaluation.versus import Versus, compare_sides, write_versus
+from ragtune.evaluation.reporting.sides import read_sides
+from ragtune.evaluation.reporting.versus import Versus, compare_sides, write_versus
 from ragtune.files import building_folder, write_manifest
 
 

@@ -16,7 +16,7 @@ from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.prefer import PairsResult, as_shown, judge_completion
 from ragtune.datasets.sampled import JUDGE_TOKENS, build_judged_pairs, build_sampled_pairs
 from ragtune.errors import ModelError
-from ragtune.evaluation.answers import score_answer
+from ragtune.evaluation.scoring.answers import score_answer
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Recipe
 from ragtune.records import OUTCOMES, Example, Outcome, Question

@@ -2,10 +2,10 @@
 
     python scripts/scorer/fit.py ../shared/financebench/completions
 
-reads ``*.jsonl`` as scripts/bench_scorer.py does and writes ragtune/evaluation/scorer.json. To the labelled answers come a
-few whose label is known by construction, so that short answers are weighed well too: the reference itself, a bare yes or
-no, our own refusal, and another question's reference. Scikit-learn (a dependency of sentence-transformers) fits; nothing of
-it is stored but numbers.
+reads ``*.jsonl`` as scripts/bench_scorer.py does and writes ragtune/evaluation/scoring/scorer.json. To the labelled answers
+come a few whose label is known by construction, so that short answers are weighed well too: the reference itself, a bare yes
+or no, our own refusal, and another question's reference. Scikit-learn (a dependency of sentence-transformers) fits; nothing
+of it is stored but numbers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from ragtune.answering.prompt import REFUSAL
-from ragtune.evaluation.alike import Likeness, open_likeness
-from ragtune.evaluation.rules import judge_by_rules, kind_of_gold
-from ragtune.evaluation.signs import read_signs
-from ragtune.evaluation.weigh import FILE, FORMAT, REFUSED, Regression
-from ragtune.evaluation.wording import polarity_of
+from ragtune.evaluation.scoring.alike import Likeness, open_likeness
+from ragtune.evaluation.scoring.rules import judge_by_rules, kind_of_gold
+from ragtune.evaluation.scoring.signs import read_signs
+from ragtune.evaluation.scoring.weigh import FILE, FORMAT, REFUSED, Regression
+from ragtune.evaluation.scoring.wording import polarity_of
 from ragtune.files import read_jsonl, write_json
 from ragtune.records import Outcome, Question
 

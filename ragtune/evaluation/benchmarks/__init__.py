@@ -1,0 +1,1 @@
+"""General benchmarks through EleutherAI's harness: what tuning cost in general ability."""

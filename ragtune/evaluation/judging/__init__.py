@@ -1,0 +1,1 @@
+"""Answers judged by a language model with a rubric, and how far it agrees with scorer and people."""

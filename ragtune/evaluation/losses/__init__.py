@@ -1,0 +1,1 @@
+"""Where wrong answers were lost, stage by stage, as a waterfall."""

@@ -1,0 +1,1 @@
+"""What an evaluation found, drawn and written: the report, several side by side, the regression gate."""
