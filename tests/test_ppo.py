@@ -1,4 +1,4 @@
-"""The PPO loop on a tiny Llama: it raises what is rewarded, resumes, saves what it learned, and stops at what is no number."""
+"""The PPO loop on a tiny Llama: it raises what is rewarded, resumes, saves what it learned, stops at what is no number."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ragtune.training.methods import METHODS
 from ragtune.training.ppo import count_rounds, fit_ppo
 from ragtune.training.rollout import choose_rows, collate
 from ragtune.training.rounds import weigh_answers
+from ragtune.training.tunable import prepare
 
 ROWS = [Example((Message(role="user", content=f"Question {n}{'?' * (n % 3)}"),), "", {"question_id": f"q{n}"})
         for n in range(6)]
@@ -45,8 +46,6 @@ def share_of_digits(examples, completions, finished):
 
 
 def actor_of(job):
-    from ragtune.training.ppo import prepare
-
     base = load_4bit(job.generator) if job.method.is_4bit else load_base(job.generator)
     return Actor(prepare(base, job, 4), load_chat(job.generator), job.generator, job.training, job.start is not None)
 
@@ -92,13 +91,14 @@ def test_the_disabled_adapter_gives_exactly_the_bases_log_probabilities(model, t
     assert not torch.equal(held, tuned.logps), "the adapter is on again"
 
 
-@pytest.mark.parametrize("weights", ["adapter", "full"])
+@pytest.mark.parametrize("weights", ["adapter", "full", "pissa", "bottleneck"])
 def test_a_start_is_held_as_a_frozen_copy(model, tmp_path, weights):
-    """Of an adapter tuned further the reference is that adapter, not the base; of all weights it is the weights as they were."""
+    """Of an adapter tuned further the reference is that adapter, not the base; of all weights it is the weights as they
+    were, and of PiSSA its start, for the base without it is no longer the base."""
     import torch
 
     start = make_adapter(tmp_path / "start", model) if weights == "adapter" else None
-    job = job_for(model, tmp_path / "run", start=start, weights=None if weights == "adapter" else "full")
+    job = job_for(model, tmp_path / "run", start=start, weights=None if weights == "adapter" else weights)
     actor = actor_of(job)
     assert not actor.reference.is_base
     answers = draw(actor)
@@ -213,7 +213,8 @@ def test_a_broken_run_goes_on_and_ends_like_an_unbroken_one(model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit_ppo(job_for(model, tmp_path / "broken", callbacks=[StopAt(3)], **settings), share_of_digits)
     left = sorted(path.name for path in (tmp_path / "broken").rglob("*") if path.is_file())
-    assert left == ["complete", "metrics.jsonl", "optimizer.safetensors", "state.json", "weights.safetensors"]
+    assert left == ["complete", "head.safetensors", "metrics.jsonl", "optimizer.safetensors", "state.json",
+                    "tuned.safetensors"]
     seen = []
     resumed = fit_ppo(job_for(model, tmp_path / "broken", progress=lambda *done: seen.append(done), **settings),
                       share_of_digits)
@@ -240,8 +241,8 @@ def test_what_was_learned_is_saved_and_answers_alike(model, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == list(fit.metrics)
     assert [point["step"] for point in lines] == [1, 2, 3]
-    assert {"reward", "kl", "entropy", "clip_share", "policy_loss", "value_loss", "explained_variance", "response_tokens",
-            "learning_rate", "loss", "truncated"} <= set(lines[0])
+    assert {"reward", "kl", "entropy", "clip_share", "policy_loss", "value_loss", "explained_variance", "completion_tokens",
+            "learning_rate", "loss", "cut_share", "reward_std"} <= set(lines[0])
     assert all(math.isfinite(value) for point in lines for value in point.values())
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-5) != lines[-1]["kl"]
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
@@ -274,7 +275,7 @@ def test_a_reward_or_loss_that_is_no_number_names_step_and_rows(model, tmp_path,
 def test_a_run_of_other_weights_does_not_take_the_checkpoint(model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit_ppo(job_for(model, tmp_path, callbacks=[StopAt(2)]), share_of_digits)
-    with pytest.raises(RunError, match="holds other weights than those tuned now"):
+    with pytest.raises(RunError, match="was made while other weights were tuned"):
         fit_ppo(job_for(model, tmp_path, r=8), share_of_digits)
     (tmp_path / "checkpoints" / "checkpoint-2" / "optimizer.safetensors").write_bytes(b"junk")
     with pytest.raises(RunError, match="checkpoint-2 is damaged"):
@@ -283,7 +284,7 @@ def test_a_run_of_other_weights_does_not_take_the_checkpoint(model, tmp_path):
 
 def test_a_prompt_that_leaves_no_room_is_named(model, tmp_path):
     long = [Example((Message(role="user", content="word " * 2100),), "")]
-    with pytest.raises(ModelError, match=r"a prompt of \d+ tokens and an answer of 5 do not fit the model, which reads 2048"):
+    with pytest.raises(ModelError, match=r"a prompt of \d+ tokens and an answer of 5 do not fit the model, which reads 2"):
         fit_ppo(job_for(model, tmp_path, rows=long), share_of_digits)
 
 
@@ -321,7 +322,8 @@ def test_rounds_are_counted_and_their_rows_drawn_pass_by_pass(model, tmp_path):
 
 def test_the_model_is_not_pushed_far_from_the_one_that_drew(model, tmp_path):
     """Far too high a learning rate: the passes over a round end early, after the update that went beyond clip^2."""
-    fit = fit_ppo(job_for(model, tmp_path, lr=0.5, max_steps=1, batch_size=4, reinforce={"inner_epochs": 4}), share_of_digits)
+    job = job_for(model, tmp_path, lr=0.5, max_steps=1, batch_size=4, reinforce={"inner_epochs": 4})
+    fit = fit_ppo(job, share_of_digits)
     assert 1 <= fit.metrics[0]["updates"] < 4 * 4
 
 
@@ -335,4 +337,4 @@ def test_batches_keep_prompts_left_and_completions_right(model, tmp_path):
         assert kept == [*answer.prompt, *answer.completion]
         assert batch.ids[row, before - 1] == answer.prompt[-1]
         assert batch.completion[row, : len(answer.completion)].tolist() == list(answer.completion)
-        assert batch.mask[row].tolist() == [1.0] * len(answer.completion) + [0.0] * (batch.mask.shape[1] - len(answer.completion))
+        assert batch.mask[row].tolist() == [float(column < len(answer.completion)) for column in range(batch.mask.shape[1])]
