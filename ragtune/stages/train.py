@@ -34,6 +34,7 @@ from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, read_rows
 from ragtune.training.curve import write_curve
+from ragtune.training.estimate import check_fits
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
@@ -89,6 +90,7 @@ def run_train(
     facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
         return finished
+    check_fits(recipe, len(rows.train))
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
     with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
