@@ -95,7 +95,11 @@ class Adapting(Section):
     hidden: int = Field(0, ge=0, description="Inner width of the residual adapter; 0 takes the dimension.")
     negatives: int = Field(32, ge=1, le=200, description="Hard negatives a question, mined from BM25 and dense hits.")
     near_duplicate: float = Field(0.98, gt=0, le=1, description="Cosine to a positive from which a negative is left out.")
-    temperature: float = Field(0.05, gt=0, description="Temperature of the InfoNCE loss.")
+    temperature: float = Field(0.05, gt=0, description="Temperature of the cosines in the loss.")
+    passages: int = Field(8, ge=2, le=64, description="likelihoods: passages a question's answer is weighed after.")
+    likelihood_temperature: float = Field(
+        0.25, gt=0, description="likelihoods: temperature of the mean log probability a token; less is sharper."
+    )
     lr: float = Field(0.001, gt=0, description="Learning rate of the adapter.")
     pull: float = Field(0.03, ge=0, description="Weight of the squared distance to the start, which keeps the map near it.")
     batch_size: int = Field(64, ge=2, description="Questions of one step.")
@@ -138,6 +142,9 @@ class Answering(Section):
 PRESETS: dict[str, dict[str, float]] = {
     "raft": {"gold_share": 0.8, "distractors": 4, "closed_book_share": 0.0},  # arXiv 2403.10131
     "instructlab": {"gold_share": 0.4, "distractors": 3, "closed_book_share": 0.0},  # its knowledge_p, 4 documents a prompt
+    # arXiv 2310.01352: each of three passages in a row of its own. There a passage without the answer is answered all the
+    # same, from memory; here it teaches the refusal, as all rows do.
+    "ra_dit": {"gold_share": 0.5, "distractors": 0, "closed_book_share": 0.0, "rows_per_question": 3},
 }
 """Settings of public recipes for the dataset section; a field that the recipe names itself counts before its preset's."""
 
@@ -145,7 +152,7 @@ PRESETS: dict[str, dict[str, float]] = {
 class Dataset(Section):
     """How questions become tuning rows."""
 
-    preset: Literal["raft", "instructlab"] | None = Field(
+    preset: Literal["raft", "instructlab", "ra_dit"] | None = Field(
         None, description="Public settings of gold_share, distractors and closed_book_share; those named here go before."
     )
     folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
@@ -340,6 +347,60 @@ class Evaluation(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
 
 
+class Span(Section):
+    """The values a field may take in a search: from ``low`` to ``high``, or one of ``choices``."""
+
+    low: int | float | None = Field(None, description="Least value.")
+    high: int | float | None = Field(None, description="Greatest value.")
+    log: bool = Field(False, description="Drawn evenly by order of magnitude.")
+    step: int | float | None = Field(None, gt=0, description="Only low, low + step, low + 2 step and so on.")
+    choices: tuple[bool | int | float | str | None, ...] = Field((), description="The values themselves.")
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Span:
+        if bool(self.choices) == (self.low is not None or self.high is not None):
+            raise ValueError("name low and high, or choices")
+        if not self.choices and (self.low is None or self.high is None or self.low > self.high):
+            raise ValueError("low and high are both needed, low not above high")
+        if self.log and (self.step is not None or self.low is None or self.low <= 0):
+            raise ValueError("log needs a low above 0, and no step")
+        return self
+
+
+SPACE = {
+    "training.lr": Span(low=0.0001, high=0.003, log=True),
+    "training.r": Span(choices=(4, 8, 16, 32)),
+    "training.batch_size": Span(choices=(4, 8, 16)),
+    "training.epochs": Span(low=1.0, high=3.0, step=1.0),
+    "retrieval.k": Span(low=2, high=5),
+    "dataset.gold_share": Span(low=0.6, high=1.0, step=0.1),
+}
+"""What is searched where a recipe names no space."""
+
+
+class Tune(Section):
+    """How settings are searched for: `ragtune tune`, on questions held out from the training side."""
+
+    folder: str | None = Field(None, description="Where the search folder lies; default work/NAME/search.")
+    space: dict[str, Span] = Field(SPACE, min_length=1, description="section.field -> low and high, or choices.")
+    objective: Literal["correct", "correct_less_wrong", "loss"] = Field(
+        "correct", description="What is raised: share correct, the same less the share wrong, or (lowered) the loss of "
+        "held-out rows, which needs no answers."
+    )
+    setting: Setting = Field("retrieval", description="Rung of the ladder that is measured.")
+    trials: int = Field(20, ge=1, description="Settings that are tried, the recipe's own beside them.")
+    timeout_s: float | None = Field(None, gt=0, description="Seconds after which no further one is begun.")
+    validation_share: float = Field(
+        0.25, gt=0, lt=1, description="Share of the training side's groups (dataset.split_by) that settings are chosen by."
+    )
+    limit: int = Field(0, ge=0, description="Ask only the first so many of their questions; 0 asks all.")
+    pruner: Literal["median", "hyperband", "none"] = Field(
+        "median", description="Which trials are given up early, by the loss of held-out rows while tuning."
+    )
+    startup_trials: int = Field(5, ge=1, description="Trials drawn at random, and not given up, before the search learns.")
+    seed: int = Field(0, description="Seed of the search and of the held-out groups.")
+
+
 class Recipe(Section):
     """One assistant, from its documents to its measure."""
 
@@ -357,3 +418,4 @@ class Recipe(Section):
     pairs: Pairs = Pairs()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    tune: Tune = Tune()
