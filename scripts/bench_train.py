@@ -8,8 +8,9 @@ slows all of them. Contestants: ``trl`` (SFTTrainer with its own order of rows, 
 length share a batch) and ``packed`` (training.packing). All pass once over the same tokens with the same batch size, LoRA,
 schedule, precision and seed, without evaluation; ``packed`` counts packed rows in a batch, so it takes fewer steps.
 
-A token counts where it is no padding. Memory is what the process grew by after its libraries were loaded (CUDA: the most
-allocated). Rows are rendered by ragtune's prompt: ``uneven`` shows 1 to 8 tables of 4 to 16 lines, as searches that find
+A token counts where it is no padding. Seconds are CPU-seconds of the process on a CPU (take --threads 1 where others work
+there too: threads that wait for each other burn seconds), and the clock's on CUDA. Memory is what the process grew by after
+its libraries were loaded (CUDA: the most allocated). Rows are rendered by ragtune's prompt: ``uneven`` shows 1 to 8 tables of 4 to 16 lines, as searches that find
 little or much do; ``even`` four tables of ten lines; a FOLDER is a dataset of ragtune. The interval is that of the ratio's
 geometric mean over the repeats (Student's t, 95%). On CUDA the model FLOP utilisation is told too: 4 operations a weight and
 token (6 for what is tuned) and attention, by the chip's dense bfloat16 peak (--peak-tflops).
@@ -101,24 +102,25 @@ class Clock:
         self.process, self.cuda = psutil.Process(), torch.cuda.is_available()
         self.before = self.process.memory_info().rss
         Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew from here
-        self.started = self.ended = 0.0
+        self.seconds = 0.0
 
     def callback(self) -> Any:
         """Return the trainer's callback that starts and stops the clock."""
         from transformers import TrainerCallback
 
         clock = self
+        now = time.perf_counter if self.cuda else time.process_time
 
         class Times(TrainerCallback):
             def on_train_begin(self, *_: Any, **__: Any) -> None:
-                clock.started = time.perf_counter()
+                clock.seconds = -now()
 
             def on_train_end(self, *_: Any, **__: Any) -> None:
                 if clock.cuda:
                     import torch
 
                     torch.cuda.synchronize()
-                clock.ended = time.perf_counter()
+                clock.seconds += now()
 
         return Times()
 
@@ -131,7 +133,7 @@ class Clock:
         else:
             line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
             peak = int(line.split()[1]) * 1024 - self.before
-        return {"seconds": self.ended - self.started, "peak_mib": peak / (1 << 20)}
+        return {"seconds": self.seconds, "peak_mib": peak / (1 << 20)}
 
 
 def run_ragtune(job: dict[str, Any], examples: list[Any], is_packed: bool) -> dict[str, Any]:
@@ -218,7 +220,8 @@ def run_contestant(job: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(job["threads"])
     with quiet():
         examples = read_examples(job)
-        lengths = [len(row["input_ids"]) for row in encode_examples(examples, load_chat(Generator(model=job["model"])), 10**6, "")]
+        chat = load_chat(Generator(model=job["model"]))
+        lengths = [len(row["input_ids"]) for row in encode_examples(examples, chat, 10**6, "rows")]
         found = run_trl(job, examples) if job["contestant"] == "trl" else run_ragtune(job, examples,
                                                                                     job["contestant"] == "packed")
     return {**found, "tokens": sum(lengths), "longest": max(lengths), "mean": statistics.mean(lengths),
