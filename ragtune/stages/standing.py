@@ -19,8 +19,8 @@ class MethodRow(Record):
     """One method in the table. Shares are of ``n`` questions, ``interval`` is Wilson's for the share correct.
 
     ``seconds`` is what the method took, ``start_seconds`` of it the supervised run it goes on from and ``rows_seconds`` the
-    making of its rows. ``against_base`` and ``against_best`` are paired, b being the method and the best; p is corrected by
-    Holm over all rows. ``is_within_noise``: it is the best, or not shown to be worse.
+    making of its rows; ``cpu_seconds`` what processors spent on the method alone. ``against_base`` and ``against_best`` are
+    paired, b being the method and the best; p is corrected by Holm over all rows. ``is_within_noise``: it is the best, or not shown to be worse.
     """
 
     method: str
@@ -35,6 +35,7 @@ class MethodRow(Record):
     seconds: float = 0.0
     start_seconds: float = 0.0
     rows_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     steps: int = 0
     is_out_of_time: bool = False
