@@ -20,7 +20,8 @@ class MethodRow(Record):
 
     ``seconds`` is what the method took, ``start_seconds`` of it the supervised run it goes on from and ``rows_seconds`` the
     making of its rows; ``cpu_seconds`` what processors spent on the method alone. ``against_base`` and ``against_best`` are
-    paired, b being the method and the best; p is corrected by Holm over all rows. ``is_within_noise``: it is the best, or not shown to be worse.
+    paired, b being the method and the best; p is corrected by Holm over all rows. ``is_within_noise``: it is the best, or
+    not shown to be worse.
     """
 
     method: str
