@@ -17,7 +17,6 @@ from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
-    building_folder,
     hash_file,
     hash_text,
     installed_packages,
@@ -27,14 +26,17 @@ from ragtune.files import (
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
+from ragtune.models.processes import building_together, is_main, on_main
 from ragtune.models.remote import is_remote
+from ragtune.models.weights import choose_device
 from ragtune.recipe.places import run_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
-from ragtune.stages.rows import Rows, read_rows
+from ragtune.stages.rows import Rows, hold_out, read_rows
+from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
-from ragtune.training.methods import Method, find_method
+from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
 
 if TYPE_CHECKING:
@@ -78,9 +80,12 @@ def run_train(
     (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
+    if method.loop == RETRIEVER:
+        raise RunError(f"'{recipe.training.method}' tunes retrieval and leaves no run folder. "
+                       "Do: ragtune adapt --what likelihoods --recipe FILE")
     target = out or run_folder(recipe)
     ours = None if allow_other_prompt else prompt_hash(recipe.answering.names_rows)
-    rows = read_rows(recipe, method.shape, dataset, index, ours, report)
+    rows = read_rows(recipe, method, dataset, index, ours, report)
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
@@ -90,12 +95,15 @@ def run_train(
         return finished
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
-    with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
-        _keep_or_clear(folder, facts)
-        fit = method.fit(Job(recipe.generator, recipe.training, method, rows.train, test, folder,
-                             progress_of(report, "train"), callbacks, rows.questions, start.adapter if start else None))
-        summary = _summarise(recipe, fit, len(rows.train), len(test), time.perf_counter() - started, target)
-        _finish(folder, recipe, facts, summary)
+    train, held_out = hold_out(rows, recipe.training)
+    device = choose_device(recipe.generator.device)
+    report = report if is_main() else None
+    with building_together(target, device) as folder, _naming_full_disk(folder):
+        on_main(device, _keep_or_clear, folder, facts)
+        fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
+                             callbacks, rows.questions, start.adapter if start else None, held_out))
+        summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
+        on_main(device, _finish, folder, recipe, facts, summary)
     return summary
 
 
@@ -198,6 +206,7 @@ def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainS
     for path in folder.iterdir():
         if path.name not in ("adapter", "metrics.jsonl"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_curve(folder)
     (folder / "README.md").write_text(render_card(facts, summary), encoding="utf-8")
     write_manifest(
         folder,
@@ -230,5 +239,6 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
 It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
-without passages it should refuse. `metrics.jsonl` holds the learning curve, `manifest.json` recipe and versions.
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` holds
+recipe and versions.
 """
