@@ -202,8 +202,10 @@ class _Runner:
                 if found.get("state") != "finished":
                     raise RunError(f"the supervised run it goes on from ({start.name}) failed: {found.get('reason')}")
                 update["start"], start_key = str(start / "run"), str(found.get("key"))
-        recipe = self.recipe.model_copy(update={"training": training.model_copy(update=update)})
-        values = recipe.model_dump(mode="json", exclude={"work": True, "description": True, "tune": True,
+        recipe = self.recipe.model_copy(update={
+            "work": str(self.folder), "name": "none",  # so that no run of the recipe's own is found and started from
+            "training": training.model_copy(update=update)})
+        values = recipe.model_dump(mode="json", exclude={"work": True, "name": True, "description": True, "tune": True,
                                                          "evaluation": {"questions"}, "training": {"start"}})
         if name == BASE:
             values.pop("training")
