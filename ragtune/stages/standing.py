@@ -116,5 +116,5 @@ def _p_by_documents(method: str, outcomes: Mapping[str, Outcomes]) -> float | No
 
 
 def _is_as_good(against_best: Comparison | None) -> bool:
-    """Whether a row is the best, or not shown to be worse by p as it is: corrected for many rows, more would pass as good."""
+    """Whether a row is the best, or not shown to be worse. By p as it is: corrected for many, more would pass as good."""
     return against_best is None or not (against_best.p < 1 - against_best.confidence and against_best.difference > 0)
