@@ -23,7 +23,7 @@ from ragtune.retrieval.gate import Verdict
 from ragtune.retrieval.index import build_index, open_index
 from ragtune.retrieval.rerank import open_ranker
 from ragtune.retrieval.trial import Trial
-from ragtune.stages.adapt import FITTERS, run_adapt
+from ragtune.stages.adapt import ALL, FITTERS, run_adapt
 from ragtune.stages.material import Fitted, gather_material
 
 torch.set_num_threads(1)
@@ -219,8 +219,8 @@ def test_all_takes_every_fitter_in_turn(home: Path, monkeypatch: pytest.MonkeyPa
     for name in FITTERS:
         monkeypatch.setitem(FITTERS, name, record)
     summary = run_adapt(make_recipe(home), "all")
-    assert [part.what for part in summary.parts] == list(FITTERS)
-    assert asked == [home / "work/t" / name for name in FITTERS]
+    assert [part.what for part in summary.parts] == list(ALL)
+    assert asked == [home / "work/t" / name for name in ALL]
 
 
 def test_folds_hold_whole_parts_and_joined_groups_are_one() -> None:

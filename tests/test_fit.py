@@ -11,7 +11,7 @@ import torch
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Adapting
 from ragtune.retrieval.adapter import identity
-from ragtune.retrieval.fit import _hold_out, _Lesson, apply, fit_adapter, score_candidates
+from ragtune.retrieval.fit import _Lesson, apply, fit_adapter, hold_out, score_candidates
 from ragtune.retrieval.mine import Triples
 
 torch.set_num_threads(1)
@@ -119,7 +119,7 @@ def test_several_positives_count_as_one_and_empty_places_as_none() -> None:
 def test_groups_are_held_out_whole() -> None:
     groups = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
     for seed in range(10):
-        train, held = _hold_out(groups, 0.2, seed)
+        train, held = hold_out(groups, 0.2, seed)
         assert sorted(train + held) == list(range(10))
         assert not {groups[n] for n in train} & {groups[n] for n in held}
         assert train

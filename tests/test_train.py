@@ -85,8 +85,8 @@ def test_the_run_folder_is_whole_portable_and_free_of_pickles(model, dataset, tm
     run_train(recipe_for(model, tmp_path, max_steps=2), dataset=dataset)
     run = open_run(tmp_path / "t" / "run")
     names = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
-    assert names == ["README.md", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "manifest.json",
-                     "metrics.jsonl"]
+    assert names == ["README.md", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "curve.svg",
+                     "manifest.json", "metrics.jsonl"]
     for name in ("README.md", "adapter/adapter_config.json"):
         assert str(model.parent) not in (run.folder / name).read_text()
     config = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())

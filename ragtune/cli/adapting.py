@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 USE = {
     "adapter": "Use it with retrieval.adapter={place}; nothing is embedded anew.",
+    "likelihoods": "Use it with retrieval.adapter={place}; nothing is embedded anew.",
     "embedder": "Use it with index.embedder={folder}, then ragtune index, which embeds anew.",
 }
 
@@ -24,7 +25,8 @@ USE = {
 @out_option("versions")
 @click.option("--questions", type=click.Path(), metavar="FILE",
               help="Question file, ours or FinanceBench's. [the recipe's, else asked from statement rows]")
-@click.option("--what", metavar="PART", default="adapter", help="adapter, weights, ranker, embedder or all. [adapter]")
+@click.option("--what", metavar="PART", default="adapter",
+              help="adapter, weights, ranker, embedder, all of these, or likelihoods (RA-DIT's adapter). [adapter]")
 @folder_option("index")
 @click.pass_context
 def adapt(
@@ -41,6 +43,11 @@ def adapt(
     with progress() as report:
         summary = run_adapt(recipe, what, Path(questions) if questions else None, Path(out) if out else None,
                             Path(index_path) if index_path else None, report)
+    finish_adapting(context, summary, as_json)
+
+
+def finish_adapting(context: click.Context, summary: AdaptSummary, as_json: bool) -> None:
+    """Print what was fitted, and exit with 1 where the gate refused all of it."""
     if as_json:
         print_json({**summary.to_dict(), "is_accepted": summary.is_accepted})
     else:

@@ -177,18 +177,28 @@ def _read_named(recipe_name: str | None, settings: tuple[str, ...], dataset_path
 @click.option("--dataset", "--pairs", "dataset_path", type=click.Path(), metavar="FOLDER",
               help="The dataset folder, or pairs folder, where it is not the recipe's.")
 @mismatch_option
+@click.pass_context
 def train(
-    recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, method: str | None, start: str | None,
-    dataset_path: str | None, allow_mismatch: bool,
+    context: click.Context, recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None,
+    method: str | None, start: str | None, dataset_path: str | None, allow_mismatch: bool,
 ) -> None:
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop.
 
-    On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
-    own or those that `ragtune train-settings` names.
+    The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does. On several GPUs:
+    accelerate launch --config_file FILE -m ragtune.cli.main train --recipe FILE; `ragtune recipe gpus` writes such files.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
     recipe = read_recipe(recipe_name, settings)
+    from ragtune.training.methods import RETRIEVER, find_method
+
+    if find_method(recipe.training.method).loop == RETRIEVER:
+        from ragtune.cli.adapting import finish_adapting
+        from ragtune.stages.adapt import run_adapt
+
+        with progress() as report:
+            adapted = run_adapt(recipe, "likelihoods", out=Path(out) if out else None, report=report)
+        return finish_adapting(context, adapted, as_json)
     from ragtune.stages.train import run_train
 
     with progress() as report:

@@ -19,6 +19,7 @@ COMMANDS = {
     "questions": "ragtune.cli.questions:questions",
     "adapt": "ragtune.cli.adapting:adapt",
     "dataset": "ragtune.cli.learning:dataset",
+    "methods": "ragtune.cli.methods:methods",
     "train": "ragtune.cli.learning:train",
     "evaluate": "ragtune.cli.answers:evaluate",
     "export": "ragtune.cli.exporting:export",

@@ -19,7 +19,7 @@ from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
-from ragtune.seams import Generator, Sampling
+from ragtune.seams import Generator, Progress, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -167,3 +167,37 @@ class TransformersGenerator(LocalGenerator):
         with torch.inference_mode():
             out: torch.Tensor = self.model(input_ids=row).logits[0].float().cpu()
         return out
+
+    def score_completions(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], progress: Progress | None = None
+    ) -> list[float]:
+        """Return the mean log probability a token of each completion and its end of turn after its prompt, in nats.
+
+        Raises ModelError where a prompt and its completion do not fit the model's context.
+        """
+        import torch
+
+        rows = [self.chat.encode_example(prompt, completion) for prompt, completion in zip(prompts, completions)]
+        longest = max((len(prompt) + len(said) for prompt, said in rows), default=0)
+        if longest > self.context_tokens:
+            raise ModelError(f"a prompt with its completion is {longest} tokens, and '{self.name}' reads "
+                             f"{self.context_tokens}. Lower generator.max_prompt_tokens.")
+        order = sorted(range(len(rows)), key=lambda n: -sum(map(len, rows[n])))
+        scores = [0.0] * len(rows)
+        for start in range(0, len(order), self._section.batch_size):
+            batch = order[start : start + self._section.batch_size]
+            width = max(sum(map(len, rows[n])) for n in batch)
+            pad = self.chat.tokenizer.pad_token_id
+            whole = [[*rows[n][0], *rows[n][1]] for n in batch]
+            ids = torch.tensor([row + [pad] * (width - len(row)) for row in whole], device=self.model.device)
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole], device=self.model.device)
+            first = min(len(rows[n][0]) for n in batch) - 1  # the logits before the shortest prompt's end are not needed
+            with torch.inference_mode():
+                logits = self.model(input_ids=ids, attention_mask=mask, logits_to_keep=width - first).logits.float()
+                said = torch.log_softmax(logits[:, :-1], dim=-1).gather(2, ids[:, first + 1 :].unsqueeze(2)).squeeze(2).cpu()
+            for place, n in enumerate(batch):
+                begin, end = len(rows[n][0]) - 1 - first, len(whole[place]) - 1 - first
+                scores[n] = float(said[place, begin:end].mean())
+            if progress:
+                progress(min(start + len(batch), len(order)), len(order))
+        return scores

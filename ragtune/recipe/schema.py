@@ -95,7 +95,11 @@ class Adapting(Section):
     hidden: int = Field(0, ge=0, description="Inner width of the residual adapter; 0 takes the dimension.")
     negatives: int = Field(32, ge=1, le=200, description="Hard negatives a question, mined from BM25 and dense hits.")
     near_duplicate: float = Field(0.98, gt=0, le=1, description="Cosine to a positive from which a negative is left out.")
-    temperature: float = Field(0.05, gt=0, description="Temperature of the InfoNCE loss.")
+    temperature: float = Field(0.05, gt=0, description="Temperature of the cosines in the loss.")
+    passages: int = Field(8, ge=2, le=64, description="likelihoods: passages a question's answer is weighed after.")
+    likelihood_temperature: float = Field(
+        0.25, gt=0, description="likelihoods: temperature of the mean log probability a token; less is sharper."
+    )
     lr: float = Field(0.001, gt=0, description="Learning rate of the adapter.")
     pull: float = Field(0.03, ge=0, description="Weight of the squared distance to the start, which keeps the map near it.")
     batch_size: int = Field(64, ge=2, description="Questions of one step.")
@@ -138,6 +142,9 @@ class Answering(Section):
 PRESETS: dict[str, dict[str, float]] = {
     "raft": {"gold_share": 0.8, "distractors": 4, "closed_book_share": 0.0},  # arXiv 2403.10131
     "instructlab": {"gold_share": 0.4, "distractors": 3, "closed_book_share": 0.0},  # its knowledge_p, 4 documents a prompt
+    # arXiv 2310.01352: each of three passages in a row of its own. There a passage without the answer is answered all the
+    # same, from memory; here it teaches the refusal, as all rows do.
+    "ra_dit": {"gold_share": 0.5, "distractors": 0, "closed_book_share": 0.0, "rows_per_question": 3},
 }
 """Settings of public recipes for the dataset section; a field that the recipe names itself counts before its preset's."""
 
@@ -145,7 +152,7 @@ PRESETS: dict[str, dict[str, float]] = {
 class Dataset(Section):
     """How questions become tuning rows."""
 
-    preset: Literal["raft", "instructlab"] | None = Field(
+    preset: Literal["raft", "instructlab", "ra_dit"] | None = Field(
         None, description="Public settings of gold_share, distractors and closed_book_share; those named here go before."
     )
     folder: str | None = Field(None, description="Where the dataset folder lies; default work/NAME/dataset.")
@@ -312,6 +319,7 @@ class Training(Section):
     stop_steps: int = Field(25, ge=1, description="Steps between these measures.")
     stop_questions: int = Field(48, ge=4, description="Questions of such a measure.")
     save_steps: int = Field(50, ge=1, description="Steps between checkpoints that a later start resumes from.")
+    check_memory: bool = Field(True, description="Refuse a run whose estimated memory is more than is free.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = Field(
         (), description="Trackers that take the curve too, each with its own package; metrics.jsonl is always written."

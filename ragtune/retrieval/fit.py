@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 
+LossOf = Callable[["torch.Tensor", dict[str, Any], "torch.Generator"], "torch.Tensor"]
+
+
 @dataclass(frozen=True)
 class Fitting(Record):
-    """How a fit went: questions learned from and held out, the epoch kept of those run, and the mean reciprocal rank of the
-    held-out questions among their own positives and negatives before and after."""
+    """How a fit went: questions learned from and held out, the epoch kept of those run, and what the held-out questions said
+    before and after: the mean reciprocal rank among their own positives and negatives, or what the fit names instead."""
 
     train: int
     held_out: int
@@ -43,35 +46,50 @@ def fit_adapter(
     the questions of held-out groups decide; after ``settings.patience`` epochs without gain it ends. Deterministic under
     ``settings.seed``. Raises QuestionError where all questions are of one group.
     """
+    train, held = hold_out(triples.groups, settings.held_out_share, settings.seed)
+    lesson, test = _Lesson(triples.part(train)), triples.part(held)
+    start = identity(kind, triples.questions.shape[1], settings.hidden, settings.seed)
+    return descend(start, len(train), len(held), settings,
+                   lambda batch, weights, draw: lesson.loss(batch, apply(kind, weights, lesson.questions[batch]), settings,
+                                                            draw),
+                   lambda adapter: score_candidates(test, adapter), progress)
+
+
+def descend(
+    start: Adapter, train: int, held: int, settings: Adapting, loss_of: LossOf, score_of: Callable[[Adapter], float],
+    progress: Progress | None = None,
+) -> tuple[Adapter, Fitting]:
+    """Return the adapter of the epoch that held-out questions score highest, else the start, and how it went.
+
+    ``loss_of`` is the loss of a batch of the ``train`` questions under the weights, ``score_of`` what ``held`` others say of
+    an adapter (more is better). AdamW, and a pull to the start.
+    """
     import torch
 
-    train, held = _hold_out(triples.groups, settings.held_out_share, settings.seed)
     torch.manual_seed(settings.seed)
     draw = torch.Generator().manual_seed(settings.seed)
-    start = identity(kind, triples.questions.shape[1], settings.hidden, settings.seed)
     weights = {name: torch.nn.Parameter(torch.from_numpy(array.copy())) for name, array in start.weights.items()}
     anchors = {name: parameter.detach().clone() for name, parameter in weights.items()}
-    lesson, test = _Lesson(triples.part(train)), triples.part(held)
     optimizer = torch.optim.AdamW(weights.values(), lr=settings.lr, weight_decay=0.0)
-    best, kept, before, epoch = start, 0, score_candidates(test, start), 0
+    best, kept, before, epoch = start, 0, score_of(start), 0
     top = before
     for epoch in range(1, settings.epochs + 1):
-        order = torch.randperm(len(train), generator=draw)
+        order = torch.randperm(train, generator=draw)
         for batch in order.split(settings.batch_size):
             optimizer.zero_grad()
-            loss = lesson.loss(batch, apply(kind, weights, lesson.questions[batch]), settings, draw)
+            loss = loss_of(batch, weights, draw)
             pull = sum(((weights[name] - anchors[name]) ** 2).sum() for name in weights)
             (loss + settings.pull * pull).backward()
             optimizer.step()
-        current = Adapter(kind, {name: parameter.detach().numpy().copy() for name, parameter in weights.items()})
-        score = score_candidates(test, current)
+        current = Adapter(start.kind, {name: parameter.detach().numpy().copy() for name, parameter in weights.items()})
+        score = score_of(current)
         if score > top + 1e-4:
             best, kept, top = current, epoch, score
         if progress:
             progress(epoch, settings.epochs)
         if epoch - kept >= settings.patience:
             break
-    return best, Fitting(len(train), len(held), epoch, kept, round(before, 4), round(top, 4))
+    return best, Fitting(train, held, epoch, kept, round(before, 4), round(top, 4))
 
 
 def apply(kind: Kind, weights: dict[str, Any], vectors: torch.Tensor) -> torch.Tensor:
@@ -142,7 +160,7 @@ class _Lesson:
         return same | (near.amax(dim=1) >= near_duplicate)
 
 
-def _hold_out(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(groups: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Return the numbers of questions to learn from and of those held out: whole groups, about ``share`` of all."""
     names = sorted(set(groups))
     if len(names) < 2:

@@ -17,7 +17,7 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Question
 from ragtune.seams import Report
 from ragtune.stages.export import read_texts
-from ragtune.training.methods import SHAPES, Shape
+from ragtune.training.methods import SHAPES, Method, Shape
 
 _FILES: dict[Shape, tuple[str, str, str]] = {
     "prompt_completion": ("dataset", "train.jsonl", "test.jsonl"),
@@ -41,18 +41,20 @@ class Rows:
 
 
 def read_rows(
-    recipe: Recipe, shape: Shape, folder: Path | None = None, index: Path | None = None, ours: str | None = None,
+    recipe: Recipe, method: Method, folder: Path | None = None, index: Path | None = None, ours: str | None = None,
     report: Report | None = None,
 ) -> Rows:
-    """Return the rows of this shape from ``folder``, by default the recipe's.
+    """Return the rows a method takes from ``folder``, by default the recipe's.
 
     ``ours`` is the hash of the prompt that serves; None takes rows of any prompt. ``index``, where given, must be the one
     they were built from. Raises RunError where rows are missing, of another shape, prompt or index, naming the command that
     makes the right ones.
     """
+    shape = method.shape
     kind, name, test_name = _FILES[shape]
     source = folder or (dataset_folder(recipe) if kind == "dataset" else pairs_folder(recipe))
     manifest = _check_folder(source, kind, name, shape, ours, index)
+    _check_preset(source, manifest, method)
     files = [path for path in (source / name, source / test_name) if path.is_file()]
     texts: Sequence[Any] = ()
     if shape == "documents":
@@ -101,6 +103,14 @@ def _check_folder(source: Path, kind: str, name: str, shape: Shape, ours: str | 
             raise RunError(f"the {kind} folder {source} was built from index {manifest['index_id']}, {index} is index "
                            f"{wanted}. Do: {make}")
     return manifest
+
+
+def _check_preset(source: Path, manifest: Mapping[str, Any], method: Method) -> None:
+    found = (manifest.get("recipe") or {}).get("dataset", {}).get("preset")
+    if method.preset and found != method.preset:
+        raise RunError(f"{source} was built with dataset.preset '{found or 'none'}', but training.method "
+                       f"'{method.preset}' takes rows of the preset '{method.preset}'. Do: ragtune dataset "
+                       f"--recipe FILE --set dataset.preset={method.preset}, then ragtune train with the same --set")
 
 
 def read_manifest_kind(source: Path) -> str:

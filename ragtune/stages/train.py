@@ -34,8 +34,9 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, read_rows
+from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
-from ragtune.training.methods import Method, find_method
+from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
 
 if TYPE_CHECKING:
@@ -79,9 +80,12 @@ def run_train(
     (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
     """
     method = find_method(recipe.training.method)
+    if method.loop == RETRIEVER:
+        raise RunError(f"'{recipe.training.method}' tunes retrieval and leaves no run folder. "
+                       "Do: ragtune adapt --what likelihoods --recipe FILE")
     target = out or run_folder(recipe)
     ours = None if allow_other_prompt else prompt_hash(recipe.answering.names_rows)
-    rows = read_rows(recipe, method.shape, dataset, index, ours, report)
+    rows = read_rows(recipe, method, dataset, index, ours, report)
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
@@ -201,6 +205,7 @@ def _finish(folder: Path, recipe: Recipe, facts: dict[str, Any], summary: TrainS
     for path in folder.iterdir():
         if path.name not in ("adapter", "metrics.jsonl"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_curve(folder)
     (folder / "README.md").write_text(render_card(facts, summary), encoding="utf-8")
     write_manifest(
         folder,
@@ -233,5 +238,5 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
 It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
-without passages it should refuse. `metrics.jsonl` holds the learning curve, `manifest.json` recipe and versions.
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` recipe and versions.
 """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Family = Literal["all weights", "transfer", "low rank", "additive", "soft prompts", "preferences", "reinforcement",
                  "retrieval-aware"]
-Shape = Literal["prompt_completion", "documents", "pairs", "labels", "prompts"]
+Shape = Literal["prompt_completion", "documents", "pairs", "labels", "prompts", "questions"]
 
 SHAPES: dict[Shape, tuple[str, str]] = {
     "prompt_completion": ("rows of a dataset folder: prompt and completion", "ragtune dataset --recipe FILE"),
@@ -22,6 +22,7 @@ SHAPES: dict[Shape, tuple[str, str]] = {
     "labels": ("completions labelled right or wrong (kto.jsonl)", "ragtune dataset pairs --recipe FILE"),
     "prompts": ("prompts of a dataset folder with their questions, whose answers are drawn and rewarded",
                 "ragtune dataset --recipe FILE"),
+    "questions": ("questions with answers and pages of evidence, and a tuned run", "ragtune train --recipe FILE"),
 }
 """What the rows of a shape are, and the command that makes them."""
 
@@ -38,13 +39,16 @@ LOOPS = {
     "rloo": "ragtune.training.policy:fit_policy",
 }
 """The loops by name, imported when one is run: each takes a Job and returns a Fit."""
+RETRIEVER = "retriever"
+"""Stands in a loop's place where retrieval is tuned and not the generator: the adapt stage does that."""
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to tune: ``loop`` is a name in LOOPS, ``weights`` one in the table TUNABLE, ``shape`` one in SHAPES.
 
-    ``lr`` is the peak learning rate for models below 50M parameters, and for larger ones, where the recipe names none.
+    ``lr`` is the peak learning rate for models below 50M parameters, and for larger ones, where the recipe names none;
+    ``preset`` is the dataset.preset its rows must be built with.
     """
 
     description: str
@@ -54,6 +58,7 @@ class Method:
     weights: str
     is_4bit: bool = False
     lr: tuple[float, float] = (1e-3, 2e-4)
+    preset: str | None = None
 
     def fit(self, job: Job) -> Fit:
         """Run the loop."""
@@ -113,6 +118,13 @@ METHODS: dict[str, Method] = {
                    "grpo", "lora", lr=(3e-4, 1e-5)),
     "rloo": Method("Drawn answers against the mean of the others (arXiv 2402.14740).", "reinforcement", "prompts", "rloo",
                    "lora", lr=(3e-4, 1e-5)),
+    "raft": Method("QLoRA on rows with the gold passage among distractors, some without it (arXiv 2403.10131).",
+                   "retrieval-aware", "prompt_completion", "sft", "lora", is_4bit=True, preset="raft"),
+    "ra_dit": Method("QLoRA on rows of one retrieved passage each, RA-DIT's language-model step (arXiv 2310.01352).",
+                     "retrieval-aware", "prompt_completion", "sft", "lora", is_4bit=True, preset="ra_dit"),
+    "ra_dit_retriever": Method(
+        "The query adapter, from the tuned model's likelihoods: RA-DIT's retriever step (arXiv 2310.01352).",
+        "retrieval-aware", "questions", RETRIEVER, "query adapter", lr=(1e-3, 1e-3)),
 }
 
 

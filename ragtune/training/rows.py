@@ -20,19 +20,24 @@ def encode_examples(examples: Sequence[Example], chat: Chat, max_tokens: int, so
     Raises RunError where an example is longer than ``max_tokens``: nothing is cut, because a cut prompt lacks its
     question and a cut row its answer.
     """
-    rows, too_long = [], []
+    rows = []
     for example in examples:
         prompt, completion = chat.encode_example(example.prompt, example.completion)
-        if len(prompt) + len(completion) > max_tokens:
-            too_long.append(len(prompt) + len(completion))
         rows.append({"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion})
-    if too_long:
-        raise RunError(
-            f"{source}: {len(too_long)} of {len(rows)} rows are longer than the model's {max_tokens} tokens (the longest "
-            f"has {max(too_long)}). Build the dataset for this model, with generator.max_prompt_tokens within its limit. "
-            "Do: ragtune dataset --recipe FILE"
-        )
+    check_lengths([len(row["input_ids"]) for row in rows], max_tokens, source)
     return rows
+
+
+def check_lengths(
+    lengths: Sequence[int], max_tokens: int, source: str, command: str = "ragtune dataset --recipe FILE"
+) -> None:
+    """Raise RunError where a row is longer than ``max_tokens``, saying how many are; ``command`` makes other rows."""
+    if too_long := [length for length in lengths if length > max_tokens]:
+        raise RunError(
+            f"{source}: {len(too_long)} of {len(lengths)} rows are longer than the model's {max_tokens} tokens (the longest "
+            f"has {max(too_long)}). Build the dataset for this model, with generator.max_prompt_tokens within its limit. "
+            f"Do: {command}"
+        )
 
 
 class LengthOrder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
@@ -14,20 +13,29 @@ from ragtune.errors import RunError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
-from ragtune.models.processes import is_main, wait_for_all
+from ragtune.models.processes import is_main, is_sharded, wait_for_all
 from ragtune.models.weights import load_4bit, load_base
-from ragtune.recipe.schema import Training
 from ragtune.seams import Progress
+from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
+from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
+from ragtune.training.sharded import gather_tuned
+from ragtune.training.state import after_step, before_step, keep_state, restore_state
+from ragtune.training.tunable import TUNABLE, count_virtual, prepare, save_tuned
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
 _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
-CURVE = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+CURVE = ("step", "epoch", "loss", "eval_loss", "accuracy", "learning_rate", "grad_norm")
+_PREFERENCE = {"rewards/chosen": "rewards/chosen", "rewards/rejected": "rewards/rejected",
+               "rewards/accuracies": "pair_accuracy", "rewards/margins": "margin", "margin": "margin",
+               "accuracy": "accuracy"}  # TRL's names and ours
+_FIELDS = {**{name: name for name in CURVE}, **_PREFERENCE,
+           **{f"eval_{name}": f"eval_{ours}" for name, ours in _PREFERENCE.items()}}
 
 
 def fit_sft(job: Job) -> Fit:
@@ -44,17 +52,30 @@ def fit_sft(job: Job) -> Fit:
         rows = encode_examples(job.train, chat, limit, "train.jsonl")
         test_rows = sorted(encode_examples(job.test, chat, limit, "test.jsonl"), key=lambda row: -len(row["input_ids"]))
         model = load_4bit(generator) if job.method.is_4bit else load_base(generator)
+        if training.packing:
+            check_packable(training.weights or job.method.weights, training.method)
+            check_apart(model, rows)
+            rows = pack_rows(rows, training.seed)
         last = find_checkpoint(job.checkpoints)
         arguments = build_arguments(job, len(rows), len(test_rows), model.device.type, count_parameters(model),
                                     last is not None)
-        follower = build_follower(job.folder / "metrics.jsonl", count_steps(training, len(rows)), job.progress)
+        steps = count_steps(training, len(rows))
+        follower = build_follower(job.folder / "metrics.jsonl", steps, job.progress)
+        base = portable_name(generator.model)
+        watch = open_watch(job, chat, lambda tuned, folder: save_tuned(tuned, folder, base))
+        watching = [watch.callback()] if watch else []
         trainer = _build_trainer(
-            model, arguments, rows, test_rows, chat.tokenizer, _build_lora(training), [follower, *job.callbacks]
+            prepare(model, job, steps), arguments, rows, test_rows, chat.tokenizer, [follower, *watching, *job.callbacks]
         )
+        for callback in watching:
+            callback.log = trainer.log  # type: ignore[attr-defined]
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+        state = gather_tuned(trainer)
         if is_main():
-            save_adapter(trainer.model, job.folder / "adapter", portable_name(generator.model))
+            save_tuned(trainer.model, job.folder / "adapter", base, state)
+            if watch:
+                watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
     wait_for_all(model.device.type)
     if is_main():
         shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
@@ -64,14 +85,6 @@ def fit_sft(job: Job) -> Fit:
         metrics=tuple(curve_of(trainer.state.log_history)),
         resumed_from_step=int(last.name.rpartition("-")[2]) if last else 0,
     )
-
-
-def _build_lora(training: Training) -> Any:
-    """LoRA on every linear layer but the head, as QLoRA has it (arXiv 2305.14314): y = Wx + alpha/r BAx."""
-    from peft import LoraConfig, TaskType
-
-    return LoraConfig(r=training.r, lora_alpha=training.alpha, lora_dropout=training.dropout, target_modules="all-linear",
-                      task_type=TaskType.CAUSAL_LM)
 
 
 def count_parameters(model: Any) -> int:
@@ -110,7 +123,6 @@ def _build_trainer(
     rows: Sequence[dict[str, list[int]]],
     test_rows: Sequence[dict[str, list[int]]],
     tokenizer: Any,
-    peft_config: Any,
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
     """Return an SFTTrainer with our order of rows, float32 adapters and, on a CPU, a loss without wasted logits."""
@@ -118,6 +130,9 @@ def _build_trainer(
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTTrainer  # type: ignore[attr-defined]
+
+    # TRL reads the output layer's weights past the layer itself, and knows nothing of tokens before the prompt.
+    is_own_loss = TUNABLE[model.ragtune_tuning.weights].kind in ("weights", "soft prompt")
 
     class RowTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -131,32 +146,32 @@ def _build_trainer(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             """TRL's loss; off Triton it multiplies every position with the vocabulary, here only those that count."""
-            if inputs["input_ids"].device.type != "cpu" or return_outputs:
+            if (inputs["input_ids"].device.type != "cpu" and not is_own_loss) or return_outputs:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             labels = inputs["labels"][:, 1:]
             positions = (labels != NO_LOSS).any(dim=0).nonzero().squeeze(1)
             sent = {key: value for key, value in inputs.items() if key != "labels"}
-            logits = model(**sent, use_cache=False, logits_to_keep=positions).logits.float()
+            logits = model(**sent, use_cache=False, logits_to_keep=positions + count_virtual(self.model)).logits.float()
             total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, positions].flatten(), reduction="sum")
             if num_items_in_batch is None:
                 return total / (labels != NO_LOSS).sum().clamp(min=1)
             scale = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
             return total * scale / num_items_in_batch
 
+    tuned = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
     trainer: Any = RowTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(list(rows)),
         eval_dataset=Dataset.from_list(list(test_rows)) if test_rows else None,
+        data_collator=PackedCollator(tokenizer.pad_token_id) if rows and "seq_lengths" in rows[0] else None,
         processing_class=tokenizer,
-        peft_config=peft_config,
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # it prints the losses to stdout
-    # TRL keeps adapters of quantised models in bfloat16, whose 8 bits swallow small updates; they are small enough.
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    # TRL rounds adapters of quantised models to bfloat16, whose 8 bits swallow small updates; they are small enough.
+    for parameter, exact in tuned:
+        parameter.data = exact
     return trainer
 
 
@@ -165,9 +180,17 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
     from transformers import TrainerCallback
 
     class Follower(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if state.global_step and not is_sharded():
+                restore_state(model, Path(args.output_dir) / f"checkpoint-{state.global_step}")
             if progress:
                 progress(state.global_step, steps)
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            before_step(model)
+
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            after_step(model, state.global_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if progress:
@@ -184,10 +207,12 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
                     "then tune again; the last checkpoint before it is kept until then."
                 )
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             wait_for_all(args.device.type)  # each process keeps its random numbers there
             if is_main():
+                if not is_sharded():  # where a process holds but its part, the trainer's own checkpoint has all
+                    keep_state(model, folder)
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 (folder / _COMPLETE).touch()
 
@@ -196,17 +221,6 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Return the logged points that hold a loss, with the fields of the learning curve."""
-    points = [point for point in history if "loss" in point or "eval_loss" in point]
-    return [{key: int(p[key]) if key == "step" else float(p[key]) for key in CURVE if key in p} for p in points]
-
-
-def save_adapter(model: Any, folder: Path, base: str) -> None:
-    """Save the adapter as safetensors; its configuration names the base without a path of this machine."""
-    model.save_pretrained(str(folder))
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base
-    if isinstance(config.get("target_modules"), list):  # a set in PEFT, in another order each time
-        config["target_modules"] = sorted(config["target_modules"])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    points = [point for point in history if {"loss", "eval_loss", "accuracy"} & set(point)]
+    return [{ours: int(p[key]) if key == "step" else float(p[key]) for key, ours in _FIELDS.items() if key in p}
+            for p in points]
