@@ -185,7 +185,7 @@ def train(
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop.
 
     The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does. On several GPUs:
-    accelerate launch --config_file FILE -m ragtune.cli.main train --recipe FILE; `ragtune recipe gpus` writes such files.
+    accelerate launch --config_file FILE -m ragtune.cli.main train --recipe FILE; `ragtune launch-settings` has such files.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
