@@ -21,6 +21,8 @@ COMMANDS = {
     "dataset": "ragtune.cli.learning:dataset",
     "methods": "ragtune.cli.methods:methods",
     "train": "ragtune.cli.learning:train",
+    "tune": "ragtune.cli.searching:tune",
+    "compare-methods": "ragtune.cli.searching:compare_methods",
     "evaluate": "ragtune.cli.answers:evaluate",
     "export": "ragtune.cli.exporting:export",
     "merge-adapters": "ragtune.cli.exporting:merge_adapters",

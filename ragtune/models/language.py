@@ -159,15 +159,6 @@ class TransformersGenerator(LocalGenerator):
             out: torch.Tensor = self.model(input_ids=ids).logits[0, -1].float().cpu()
         return out
 
-    def row_logits(self, ids: list[int]) -> torch.Tensor:
-        """Return the float32 logits after each token of a row, shape (tokens, vocabulary)."""
-        import torch
-
-        row = torch.tensor([ids], device=self.model.device)
-        with torch.inference_mode():
-            out: torch.Tensor = self.model(input_ids=row).logits[0].float().cpu()
-        return out
-
     def score_completions(
         self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], progress: Progress | None = None
     ) -> list[float]:
@@ -201,3 +192,12 @@ class TransformersGenerator(LocalGenerator):
             if progress:
                 progress(min(start + len(batch), len(order)), len(order))
         return scores
+
+    def row_logits(self, ids: list[int]) -> torch.Tensor:
+        """Return the float32 logits after each token of a row, shape (tokens, vocabulary)."""
+        import torch
+
+        row = torch.tensor([ids], device=self.model.device)
+        with torch.inference_mode():
+            out: torch.Tensor = self.model(input_ids=row).logits[0].float().cpu()
+        return out

@@ -33,7 +33,7 @@ from ragtune.recipe.places import run_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
-from ragtune.stages.rows import Rows, read_rows
+from ragtune.stages.rows import Rows, hold_out, read_rows
 from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
@@ -95,13 +95,14 @@ def run_train(
         return finished
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
+    train, held_out = hold_out(rows, recipe.training)
     device = choose_device(recipe.generator.device)
     report = report if is_main() else None
     with building_together(target, device) as folder, _naming_full_disk(folder):
         on_main(device, _keep_or_clear, folder, facts)
-        fit = method.fit(Job(recipe.generator, recipe.training, method, rows.train, test, folder,
-                             progress_of(report, "train"), callbacks, rows.questions, start.adapter if start else None))
-        summary = _summarise(recipe, fit, len(rows.train), len(test), time.perf_counter() - started, target)
+        fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
+                             callbacks, rows.questions, start.adapter if start else None, held_out))
+        summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
         on_main(device, _finish, folder, recipe, facts, summary)
     return summary
 
@@ -238,5 +239,6 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
 It was tuned on these documents' wording and cites the passages it is shown. Check its numbers against the cited pages;
-without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` recipe and versions.
+without passages it should refuse. `metrics.jsonl` holds the learning curve, `curve.svg` draws it, `manifest.json` holds
+recipe and versions.
 """
