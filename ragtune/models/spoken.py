@@ -43,8 +43,7 @@ class SpokenBatch:
         if token in self._stops:
             self._end(place, "stop")
             return False
-        piece = pieces.add(token)
-        if piece and not self._say(place, piece):
+        if not self._say(place, pieces.add(token)):  # asked at every token, also where it completes no character
             self._ends[place] = "cancelled"
         elif len(pieces.ids) >= self._wishes[place].max_new_tokens:
             self._end(place, "length")
@@ -60,12 +59,9 @@ class SpokenBatch:
         """Take the end of all rows."""
 
     def ended(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Tell generate which rows have ended, bool, shape (batch,); asks those that go on whether they are still wanted."""
+        """Tell generate which rows have ended, bool, shape (batch,)."""
         import torch
 
-        for place, end in enumerate(self._ends):
-            if end is None and not self._say(place, ""):
-                self._ends[place] = "cancelled"
         return torch.tensor([end is not None for end in self._ends], device=input_ids.device)
 
     def written(self) -> list[Written]:

@@ -11,7 +11,8 @@ from ragtune.records import Message
 from ragtune.seams import GREEDY, Sampling
 
 Say = Callable[[int, str], bool]
-"""Called with a prompt's place in its batch and the next piece of its text; False ends that completion."""
+"""Called for every token with the prompt's place in its batch and the next piece of its text, which may be empty; False
+ends that completion."""
 
 
 @dataclass(frozen=True)
