@@ -206,7 +206,7 @@ def train(
     with progress() as report:
         summary = run_train(
             recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
-            allow_other_prompt=allow_mismatch,
+            allow_other_prompt=allow_mismatch, announce=lambda text: click.echo(text, err=True),
         )
     from ragtune.models.processes import is_main
 

@@ -166,7 +166,7 @@ def _go_on(model: Any, job: Job, weights: str) -> Any:
             "further, or make one model of base and adapter first (ragtune merge) and set generator.model to it."
         )
     name = portable_name(job.generator.model)
-    check_base(config, job.generator.model, folder)
+    check_base(folder, job.generator.model)
     model = load_adapter(model, folder, name, is_trainable=True)
     if OWN_TYPE in config:
         from ragtune.models.changed import read_tensors
