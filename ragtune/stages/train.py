@@ -37,6 +37,7 @@ from ragtune.training.curve import write_curve
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
+from ragtune.training.sft import DIVERGED
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -146,16 +147,23 @@ def _find_finished(target: Path, facts: dict[str, Any]) -> TrainSummary | None:
 
 
 def _keep_or_clear(folder: Path, facts: dict[str, Any]) -> None:
-    """Keep what an interrupted run of the same facts and packages left; clear the folder otherwise."""
+    """Keep what an interrupted run of the same facts and packages left; clear the folder otherwise.
+
+    A run whose loss was no number may have gone with another learning rate.
+    """
     path = folder / "facts.json"
     wanted = {**facts, "packages": installed_packages()}
     try:
-        kept = json.loads(path.read_text(encoding="utf-8")) == wanted
-    except (OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if (folder / DIVERGED).is_file():
+            before["training"]["lr"] = facts["training"]["lr"]
+        kept = before == wanted
+    except (OSError, ValueError, KeyError, TypeError):
         kept = False
     if not kept:
         shutil.rmtree(folder)
         folder.mkdir()
+    (folder / DIVERGED).unlink(missing_ok=True)
     write_json(path, wanted)
 
 
