@@ -162,7 +162,7 @@ def _check_width(model: Any, path: Path, model_name: str) -> None:
     for name, wanted in found.items():
         if config.get(name) not in (None, wanted):
             raise RunError(f"the adapter at {path} does not fit '{model_name}': its {name} is {config[name]}, the model's "
-                           f"is {wanted}. Open it on the model it was tuned on, or tune again. Do: ragtune train --recipe FILE")
+                           f"is {wanted}. Open it on the model it was tuned on. Do: ragtune train --recipe FILE")
 
 
 def _load_own(model: Any, path: Path, kind: str, model_name: str) -> None:
