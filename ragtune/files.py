@@ -66,7 +66,13 @@ def installed_packages() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held, in MiB."""
+    """Return the most memory this process has held, in MiB.
+
+    On Linux by the kernel's count for this program: that of resource is never below what the process that started it held.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return round(int(status.split("VmHWM:")[1].split()[0]) / (1 << 10), 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
@@ -206,7 +212,8 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
     recover_folder(folder)
     path = folder / "manifest.json"
     made_by = {"run": "train", "evaluation": "evaluate", "adapter": "adapt", "ranker": "adapt", "embedder": "adapt",
-               "pairs": "dataset pairs", "export": "dataset export"}
+               "pairs": "dataset pairs", "export": "dataset export", "model": "export",
+               "search": "tune", "comparison": "compare-methods"}
     make = f"Do: ragtune {made_by.get(kind, kind)}"
     if not folder.is_dir():
         raise error(f"no {kind} folder at {folder}. {make} --recipe FILE --out {folder}")

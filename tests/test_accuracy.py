@@ -43,8 +43,8 @@ def job_for(model, folder, method="lora", **training):
     settings = {"lr": 5e-3, "max_steps": 8, "batch_size": 4, "save_steps": 4, "stop_steps": 2, "stop_patience": 2,
                 "stop_questions": 4, "method": method, **training}
     folder.mkdir(parents=True, exist_ok=True)
-    return Job(Generator(model=str(model), max_new_tokens=8, device="cpu"), Training(**settings), METHODS[method], train, test,
-               folder, questions={**known, **others})
+    return Job(Generator(model=str(model), max_new_tokens=8, device="cpu"), Training(**settings), METHODS[method], train, [],
+               folder, questions={**known, **others}, held_out=test)
 
 
 def watch_of(job, save=lambda model, folder: (folder.mkdir(), (folder / "name").write_text(str(model)))):
@@ -153,25 +153,25 @@ def test_a_real_measure_scores_what_the_model_says(model, tmp_path, monkeypatch)
 
 def test_rows_of_other_shapes_are_asked_too_and_none_twice(model, tmp_path):
     job = job_for(model, tmp_path)
-    example = job.test[0]
+    example = job.held_out[0]
     pair = Pair(example.prompt, example.completion, "wrong", example.provenance)
     label = {"prompt": [dict(m) for m in example.prompt], "label": True, "provenance": example.provenance,
              "completion": [{"role": "assistant", "content": example.completion}]}
     for rows in ([pair, pair], [label, {**label, "label": False}]):
-        (found, question), = held_out(dataclasses.replace(job, test=rows))
+        (found, question), = held_out(dataclasses.replace(job, held_out=rows))
         assert found.completion == example.completion
         assert list(found.prompt) == list(example.prompt)
         assert question.answer
     refusing = Example(example.prompt, REFUSAL, example.provenance)
-    (_, question), = held_out(dataclasses.replace(job, test=[refusing]))
+    (_, question), = held_out(dataclasses.replace(job, held_out=[refusing]))
     assert not question.is_answerable
     assert outcome_of(question, REFUSAL) == "correct"
 
 
 def test_without_held_out_questions_it_is_refused_and_off_it_costs_nothing(model, tmp_path):
     job = job_for(model, tmp_path)
-    for wrong in (dataclasses.replace(job, test=[]), dataclasses.replace(job, questions={}),
-                  dataclasses.replace(job, test=[{"text": "a"}])):
+    for wrong in (dataclasses.replace(job, held_out=[]), dataclasses.replace(job, questions={}),
+                  dataclasses.replace(job, held_out=[{"text": "a"}])):
         with pytest.raises(RunError, match="training.stop_patience measures answers"):
             open_watch(wrong, load_chat(job.generator), lambda *_: None)
     assert open_watch(job_for(model, tmp_path, stop_patience=0), None, lambda *_: None) is None

@@ -185,6 +185,9 @@ def train(
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop.
 
     The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does.
+
+    On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
+    own or those that `ragtune launch-settings` writes.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
@@ -203,9 +206,12 @@ def train(
     with progress() as report:
         summary = run_train(
             recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
-            allow_other_prompt=allow_mismatch,
+            allow_other_prompt=allow_mismatch, announce=lambda text: click.echo(text, err=True),
         )
-    (print_json if as_json else print_facts)(summary.to_dict())
+    from ragtune.models.processes import is_main
+
+    if is_main():
+        (print_json if as_json else print_facts)(summary.to_dict())
 
 
 @click.command()
@@ -219,10 +225,10 @@ def demo(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | 
     from ragtune.cli.answers import print_answer, print_evaluation
     from ragtune.recipe.places import dataset_folder, evaluation_folder
     from ragtune.stages.ask import open_assistant
-    from ragtune.stages.tune import run_tune
+    from ragtune.stages.loop import run_loop
 
     with progress() as report:
-        summary = run_tune(recipe, report=report)
+        summary = run_loop(recipe, report=report)
         if as_json:
             return print_json(summary.to_dict())
         assistant = open_assistant(recipe)

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from ragtune.errors import RecipeError, nearest
 from ragtune.recipe.schema import Recipe
+from ragtune.recipe.space import check_space
 
-_PATHS = (("documents", "folder"), ("documents", "metadata"), ("dataset", "questions"), ("evaluation", "questions"),
-          ("adapting", "questions"))
+PATHS = (("documents", "folder"), ("documents", "metadata"), ("dataset", "questions"), ("evaluation", "questions"),
+         ("adapting", "questions"))
+"""Fields that name files, counted from the recipe's own folder."""
 
 
 def shelf() -> dict[str, Path]:
@@ -44,7 +46,7 @@ def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
     """
     path = find_recipe(name_or_file)
     values = _read_yaml(path)
-    for section, key in _PATHS:
+    for section, key in PATHS:
         entry = values.get(section)
         if isinstance(entry, dict) and isinstance(entry.get(key), str) and not _is_elsewhere(entry[key]):
             entry[key] = _resolve(path.parent, entry[key])
@@ -59,7 +61,7 @@ def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
 def check_recipe(values: Mapping[str, Any], source: str) -> Recipe:
     """Return the recipe these plain values make. Raises RecipeError that names every fault."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         faults = [_describe(fault, values) for fault in error.errors()]
         raise RecipeError(
@@ -67,6 +69,8 @@ def check_recipe(values: Mapping[str, Any], source: str) -> Recipe:
             + "\n".join(f"  {fault}" for fault in faults)
             + f"\nDo: mend the recipe, then ragtune recipe check {source}"
         ) from None
+    check_space(recipe)
+    return recipe
 
 
 def render_recipe(recipe: Recipe) -> str:

@@ -49,3 +49,13 @@ def benchmark_folder(recipe: Recipe) -> Path:
 def evaluation_folder(recipe: Recipe) -> Path:
     """Return the evaluation folder."""
     return _place(recipe, recipe.evaluation.folder, "evaluation")
+
+
+def search_folder(recipe: Recipe) -> Path:
+    """Return the folder of a search for settings."""
+    return _place(recipe, recipe.tune.folder, "search")
+
+
+def comparison_folder(recipe: Recipe) -> Path:
+    """Return the folder of a comparison of methods."""
+    return _place(recipe, None, "comparison")

@@ -347,6 +347,60 @@ class Evaluation(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
 
 
+class Span(Section):
+    """The values a field may take in a search: from ``low`` to ``high``, or one of ``choices``."""
+
+    low: int | float | None = Field(None, description="Least value.")
+    high: int | float | None = Field(None, description="Greatest value.")
+    log: bool = Field(False, description="Drawn evenly by order of magnitude.")
+    step: int | float | None = Field(None, gt=0, description="Only low, low + step, low + 2 step and so on.")
+    choices: tuple[bool | int | float | str | None, ...] = Field((), description="The values themselves.")
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Span:
+        if bool(self.choices) == (self.low is not None or self.high is not None):
+            raise ValueError("name low and high, or choices")
+        if not self.choices and (self.low is None or self.high is None or self.low > self.high):
+            raise ValueError("low and high are both needed, low not above high")
+        if self.log and (self.step is not None or self.low is None or self.low <= 0):
+            raise ValueError("log needs a low above 0, and no step")
+        return self
+
+
+SPACE = {
+    "training.lr": Span(low=0.0001, high=0.003, log=True),
+    "training.r": Span(choices=(4, 8, 16, 32)),
+    "training.batch_size": Span(choices=(4, 8, 16)),
+    "training.epochs": Span(low=1.0, high=3.0, step=1.0),
+    "retrieval.k": Span(low=2, high=5),
+    "dataset.gold_share": Span(low=0.6, high=1.0, step=0.1),
+}
+"""What is searched where a recipe names no space."""
+
+
+class Tune(Section):
+    """How settings are searched for: `ragtune tune`, on questions held out from the training side."""
+
+    folder: str | None = Field(None, description="Where the search folder lies; default work/NAME/search.")
+    space: dict[str, Span] = Field(SPACE, min_length=1, description="section.field -> low and high, or choices.")
+    objective: Literal["correct", "correct_less_wrong", "loss"] = Field(
+        "correct", description="What is raised: share correct, the same less the share wrong, or (lowered) the loss of "
+        "held-out rows, which needs no answers."
+    )
+    setting: Setting = Field("retrieval", description="Rung of the ladder that is measured.")
+    trials: int = Field(20, ge=1, description="Settings that are tried, the recipe's own beside them.")
+    timeout_s: float | None = Field(None, gt=0, description="Seconds after which no further one is begun.")
+    validation_share: float = Field(
+        0.25, gt=0, lt=1, description="Share of the training side's groups (dataset.split_by) that settings are chosen by."
+    )
+    limit: int = Field(0, ge=0, description="Ask only the first so many of their questions; 0 asks all.")
+    pruner: Literal["median", "hyperband", "none"] = Field(
+        "median", description="Which trials are given up early, by the loss of held-out rows while tuning."
+    )
+    startup_trials: int = Field(5, ge=1, description="Trials drawn at random, and not given up, before the search learns.")
+    seed: int = Field(0, description="Seed of the search and of the held-out groups.")
+
+
 class Recipe(Section):
     """One assistant, from its documents to its measure."""
 
@@ -364,3 +418,4 @@ class Recipe(Section):
     pairs: Pairs = Pairs()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    tune: Tune = Tune()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from ragtune.datasets.questions import read_questions
 from ragtune.errors import RunError
 from ragtune.files import hash_file, hash_text, read_jsonl, read_manifest
 from ragtune.recipe.places import dataset_folder, pairs_folder
-from ragtune.recipe.schema import Recipe
+from ragtune.recipe.schema import Recipe, Training
 from ragtune.records import Question
 from ragtune.seams import Report
 from ragtune.stages.export import read_texts
@@ -68,6 +70,43 @@ def read_rows(
                 hash_text("".join(hash_file(path) for path in files)), _read_questions(source))
 
 
+def hold_out(rows: Rows, training: Training) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the training rows that are learned from, and those that answer accuracy is measured on while tuning.
+
+    None is held out where ``training.stop_patience`` is 0. Held out are all rows of whole groups (those the dataset was
+    split by, else documents, else questions) until they hold ``training.stop_questions`` questions, yet no more than half
+    of the rows: choosing by test questions would flatter the final measure. Deterministic under ``training.seed``. Raises
+    RunError where all rows are of one group.
+    """
+    if not training.stop_patience:
+        return rows.train, ()
+    traces = [row.get("provenance", {}) if isinstance(row, dict) else row.provenance for row in rows.train]
+    groups = [_group(trace, rows.questions) for trace in traces]
+    names = sorted(set(groups))
+    if len(names) < 2:
+        raise RunError("training.stop_patience measures answers to held-out training questions, and all rows are of one "
+                       "group. Give questions on more documents, or set training.stop_patience to 0.")
+    random.Random(f"{training.seed}:hold out").shuffle(names)
+    held: set[str] = set()
+    asked: set[str] = set()
+    for name in names:
+        members = [n for n, group in enumerate(groups) if group in held or group == name]
+        if held and (len(asked) >= training.stop_questions or len(members) > len(groups) / 2):
+            break
+        held.add(name)
+        asked.update(str(traces[n].get("question_id")) for n in members)
+    parts = [tuple(row for row, group in zip(rows.train, groups) if (group in held) == is_held) for is_held in (False, True)]
+    return parts[0], parts[1]
+
+
+def _group(trace: Mapping[str, Any], questions: Mapping[str, Question]) -> str:
+    """Return what a row is held out by."""
+    question = questions.get(str(trace.get("question_id")))
+    if trace.get("groups"):
+        return repr(sorted(trace["groups"]))
+    return repr(sorted({evidence.document for evidence in question.evidence})) if question else str(trace.get("question_id"))
+
+
 def _read_side(path: Path, shape: Shape) -> tuple[Any, ...]:
     if shape == "pairs":
         return tuple(read_pairs(path))
@@ -115,8 +154,6 @@ def _check_preset(source: Path, manifest: Mapping[str, Any], method: Method) -> 
 
 def read_manifest_kind(source: Path) -> str:
     """Return what kind of folder this says it is; '' where that cannot be read."""
-    import json
-
     try:
         return str(json.loads((source / "manifest.json").read_text(encoding="utf-8")).get("kind", ""))
     except (OSError, ValueError, AttributeError):

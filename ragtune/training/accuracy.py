@@ -134,15 +134,14 @@ def held_out(job: Job) -> list[tuple[Example, Question]]:
     Rows that pairs or labels were made from come once. Raises RunError where there is none.
     """
     found: dict[str, tuple[Example, Question]] = {}
-    for row in job.test:
+    for row in job.held_out:
         example = _as_example(row)
         question = job.questions.get(str(example.provenance.get("question_id"))) if example else None
         if example is not None and question is not None:
             found.setdefault(repr(example.prompt), (example, as_shown(question, example)))
     if not found:
-        raise RunError("training.stop_patience measures answers to held-out questions, and no test row has one with a "
-                       "reference. Give the dataset a test side (dataset.test_share) and training.eval_rows, or set "
-                       "training.stop_patience to 0.")
+        raise RunError("training.stop_patience measures answers to training questions that are held out, and no row has one "
+                       "with a reference. Name a dataset folder with its questions, or set training.stop_patience to 0.")
     return list(found.values())[: job.training.stop_questions]
 
 

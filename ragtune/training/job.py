@@ -23,7 +23,7 @@ class Job:
     ``folder`` is the run folder in the making: the loop leaves ``adapter/`` and ``metrics.jsonl`` there and keeps its
     checkpoints under ``folder/checkpoints``; where one is complete the loop goes on from it. ``start`` is the adapter of an
     earlier run on the same base that is tuned further. ``questions`` are those the rows came from, by id, for rewards and
-    for the measure of answer accuracy.
+    for the measure of answer accuracy, which is taken on ``held_out``: rows of the training side that are not learned from.
     """
 
     generator: Generator
@@ -36,6 +36,7 @@ class Job:
     callbacks: Sequence[TrainerCallback] = ()
     questions: Mapping[str, Question] = field(default_factory=dict)
     start: Path | None = None
+    held_out: Sequence[Any] = ()
 
     @property
     def checkpoints(self) -> Path:

@@ -46,8 +46,7 @@ class LengthOrder:
     Each epoch's order depends on the seed and the epoch alone: a resumed run sees what an unbroken one would have.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, processes: int = 1) -> None:
-        self._processes = processes
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self._lengths = list(lengths)
         self._batch_size = batch_size
         self._seed = seed
@@ -61,12 +60,12 @@ class LengthOrder:
         return len(self._lengths)
 
     def rows_of_step(self, step: int, accumulation: int) -> list[int]:
-        """Return the rows an optimizer step (from 0) sees in all processes together."""
-        batches = -(-len(self._lengths) // (self._batch_size * self._processes))
+        """Return the rows an optimizer step (from 0) sees."""
+        batches = -(-len(self._lengths) // self._batch_size)
         steps = -(-batches // accumulation)
         other = LengthOrder(self._lengths, self._batch_size, self._seed)
         other.set_epoch(step // steps)
-        span = self._batch_size * self._processes * accumulation
+        span = self._batch_size * accumulation
         return list(other)[step % steps * span : (step % steps + 1) * span]
 
     def __iter__(self) -> Iterator[int]:
