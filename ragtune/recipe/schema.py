@@ -218,7 +218,7 @@ class Pairs(Section):
     temperature: float = Field(0.8, gt=0, le=2, description="Temperature they are drawn with.")
     top_p: float = Field(0.95, gt=0, le=1, description="They are drawn from the words that together are so probable.")
     judge: str | None = Field(
-        None, description="Model that picks the better of two drawn answers, as generator.model names it; null: the scorer."
+        None, description="Chat model that picks the better of two drawn answers, as --judge names it; null: the scorer."
     )
     seed: int = Field(0, description="Seed of every draw.")
 
