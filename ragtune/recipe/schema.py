@@ -264,6 +264,9 @@ class Evaluation(Section):
     limit: int = Field(0, ge=0, description="Ask only the first so many questions; 0 asks all.")
     recall_at: tuple[int, ...] = Field((1, 5, 10, 20), description="k of page recall.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
+    perplexity: bool = Field(
+        False, description="Measure the references' perplexity too, under base and tuned on each rung: a pass more."
+    )
 
 
 class Recipe(Section):
