@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
-    building_folder,
     hash_file,
     hash_text,
     installed_packages,
@@ -27,13 +26,16 @@ from ragtune.files import (
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
+from ragtune.models.processes import building_together, is_main, on_main
 from ragtune.models.remote import is_remote
+from ragtune.models.weights import choose_device
 from ragtune.recipe.places import run_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, hold_out, read_rows
 from ragtune.training.curve import write_curve
+from ragtune.training.estimate import check_fits
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
@@ -69,6 +71,7 @@ def run_train(
     report: Report | None = None,
     allow_other_prompt: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
+    announce: Callable[[str], None] | None = None,
 ) -> TrainSummary:
     """Tune the recipe's model on a dataset folder and write the run folder.
 
@@ -76,7 +79,8 @@ def run_train(
     the recipe's; ``index``, where given, must be the one it was built with. A run that was killed goes on from its last
     checkpoint where dataset, settings, model and packages are the same, else it starts clean; one that is finished and the
     same is not tuned again. Raises RunError for rows that are missing, of the wrong shape or made with another prompt
-    (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
+    (``allow_other_prompt`` permits that one) or a run that does not fit into memory (``training.check_memory``), ModelError
+    for a model that cannot be tuned. ``announce`` is told, before anything is loaded, what the run will take.
     """
     method = find_method(recipe.training.method)
     if method.loop == RETRIEVER:
@@ -92,15 +96,20 @@ def run_train(
     facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
         return finished
+    estimate = check_fits(recipe, len(rows.train))
+    if announce and is_main():
+        announce(estimate.sentence())
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
     train, held_out = hold_out(rows, recipe.training)
-    with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
-        _keep_or_clear(folder, facts)
+    device = choose_device(recipe.generator.device)
+    report = report if is_main() else None
+    with building_together(target, device) as folder, _naming_full_disk(folder):
+        on_main(device, _keep_or_clear, folder, facts)
         fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
                              callbacks, rows.questions, start.adapter if start else None, held_out))
         summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
-        _finish(folder, recipe, facts, summary)
+        on_main(device, _finish, folder, recipe, facts, summary)
     return summary
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
+from ragtune.models.adapt import check_adapter, check_base, check_mergeable, load_adapter, merge_loaded
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import explain_loading, fingerprint_model, portable_name, quiet
 from ragtune.models.weights import load_base
@@ -18,31 +19,51 @@ _PROBE = (
     Message(role="system", content="Answer the question from the numbered passages."),
     Message(role="user", content="[1] Net sales 2021: 4,210\n\nQuestion: What were net sales in 2021?"),
 )
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def merge_weights(section: Generator, adapter: Path, folder: Path, dtype: str) -> None:
+    """Write base + adapter into a folder: safetensors in the number type ``dtype``, configuration, tokenizer; no pickles.
+
+    The base is read anew from disk in 16 or 32 bits: weights that were quantised round the update away, and bitsandbytes
+    garbles them after an evaluation on some CPUs. Raises RunError for an adapter that does not fit, ModelError for one that
+    cannot be merged.
+    """
+    check_mergeable(check_adapter(adapter))
+    check_base(adapter, section.model)
+    chat = load_chat(section)
+    with quiet(), explain_loading(section.model):
+        model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model))
+        save_model(merge_loaded(model, adapter), chat.tokenizer, folder)
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write model and tokenizer as transformers reads them, weights as safetensors alone."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    tokenizer.save_pretrained(str(folder))
+    strip_pickles(folder)
+
+
+def strip_pickles(folder: Path) -> None:
+    """Delete what only unpickling could read, such as training_args.bin: nobody should load that from another."""
+    for path in [path for pattern in _PICKLES for path in folder.rglob(pattern)]:
+        path.unlink()
 
 
 def merge_adapter(section: Generator, adapter: Path, out: Path) -> float:
     """Write base + adapter as one model folder (safetensors, tokenizer); return the largest logit difference.
 
-    The base is read anew from disk, in float32 unless the recipe names another type: weights that were quantised
-    round the update away, and bitsandbytes garbles them after an evaluation on some CPUs. Raises RunError where the
-    merged model's logits leave the adapter's by more than ``MAX_DIFFERENCE`` (a 50th of the largest logit below
-    float32), and then writes nothing.
+    In float32 unless the recipe names another type. Raises RunError where the merged model's logits leave the adapter's by
+    more than ``MAX_DIFFERENCE`` (a 50th of the largest logit below float32), and then writes nothing. The stage
+    export_model asks held-out questions besides.
     """
     import torch
 
-    with quiet():
-        from peft import PeftModel
     dtype = "float32" if section.dtype == "auto" else section.dtype
-    chat = load_chat(section)
-    ids = torch.tensor([chat.encode_prompt(_PROBE)])
-    with quiet(), explain_loading(section.model), building_folder(out) as folder:
-        model = PeftModel.from_pretrained(load_base(section, dtype), str(adapter)).eval()
-        wanted = _logits(model, ids)
-        merged = model.merge_and_unload(safe_merge=True)
-        merged.save_pretrained(str(folder), safe_serialization=True)
-        chat.tokenizer.save_pretrained(str(folder))
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        del model, merged
+    ids = torch.tensor([load_chat(section).encode_prompt(_PROBE)])
+    with building_folder(out) as folder:
+        merge_weights(section, adapter, folder, dtype)
+        wanted = _logits(load_adapter(load_base(section, dtype), adapter, portable_name(section.model)), ids)
         difference = float((_logits(_reload(folder, section, dtype), ids) - wanted).abs().max())
         limit = MAX_DIFFERENCE if dtype == "float32" else 0.02 * float(wanted.abs().max())
         if not difference <= limit:
@@ -63,4 +84,4 @@ def _logits(model: Any, ids: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return model(input_ids=ids.to(model.device)).logits.float().cpu()
+        return model.eval()(input_ids=ids.to(model.device)).logits.float().cpu()
