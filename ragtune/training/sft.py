@@ -37,8 +37,7 @@ DIVERGED = "diverged"
 _COMPLETE = "complete"  # written into a checkpoint when all of it is on disk
 CURVE = ("step", "epoch", "loss", "eval_loss", "accuracy", "learning_rate", "grad_norm")
 _PREFERENCE = {"rewards/chosen": "rewards/chosen", "rewards/rejected": "rewards/rejected",
-               "rewards/accuracies": "pair_accuracy", "rewards/margins": "margin", "margin": "margin",
-               "accuracy": "accuracy"}  # TRL's names and ours
+               "rewards/accuracies": "pair_accuracy", "rewards/margins": "margin", "margin": "margin"}
 _FIELDS = {**{name: name for name in CURVE}, **_PREFERENCE,
            **{f"eval_{name}": f"eval_{ours}" for name, ours in _PREFERENCE.items()}}
 
