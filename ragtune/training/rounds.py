@@ -56,6 +56,7 @@ def weigh_answers(actor: Actor, answers: Sequence[Drawn], scores: Sequence[float
         for start in range(0, len(answers), training.batch_size):
             part = answers[start : start + training.batch_size]
             batch, reading = actor.read(part, with_entropy=True)
+            assert reading.entropy is not None
             found = (batch.mask, reading.logps, reading.values, reading.entropy, actor.read_reference(part))
             for name, column in zip(columns, found):
                 padded = torch.nn.functional.pad(column * batch.mask, (0, width - batch.mask.shape[1]))
