@@ -212,7 +212,7 @@ def read_manifest(folder: Path, kind: str, error: type[RagtuneError] = RunError,
     recover_folder(folder)
     path = folder / "manifest.json"
     made_by = {"run": "train", "evaluation": "evaluate", "adapter": "adapt", "ranker": "adapt", "embedder": "adapt",
-               "pairs": "dataset pairs", "export": "dataset export",
+               "pairs": "dataset pairs", "export": "dataset export", "model": "export",
                "search": "tune", "comparison": "compare-methods"}
     make = f"Do: ragtune {made_by.get(kind, kind)}"
     if not folder.is_dir():

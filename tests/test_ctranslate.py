@@ -39,8 +39,8 @@ def folders(cache):
 
 def test_a_conversion_is_made_once_for_each_base_and_adapter(section, cache, tmp_path, monkeypatch):
     calls = []
-    write = convert._write_weights
-    monkeypatch.setattr(convert, "_write_weights", lambda *args: (calls.append(args[-1]), write(*args)))
+    write = convert.write_weights
+    monkeypatch.setattr(convert, "write_weights", lambda *args: (calls.append(args[-1]), write(*args)))
     chat, adapter = load_chat(section), make_adapter(tmp_path / "adapter", section.model)
     base = convert_checkpoint(section, chat, "float32")
     tuned = convert_checkpoint(section, chat, "float32", adapter)
@@ -69,8 +69,8 @@ def test_a_damaged_conversion_is_made_anew(section, cache):
 
 
 def test_a_conversion_that_answers_differently_is_refused_and_leaves_nothing(section, cache, monkeypatch):
-    read = convert._read_logits
-    monkeypatch.setattr(convert, "_read_logits", lambda *args: read(*args) + 0.1)
+    read = convert.read_logits
+    monkeypatch.setattr(convert, "read_logits", lambda *args: read(*args) + 0.1)
     with pytest.raises(ModelError, match=r"differ by 0\.1, allowed are .* Nothing was kept"):
         open_generator(section)
     assert folders(cache) == []

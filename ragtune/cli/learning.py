@@ -185,6 +185,9 @@ def train(
     """Tune the generator on the dataset; goes on from the last checkpoint after a stop.
 
     The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does.
+
+    On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
+    own or those that `ragtune train-settings` names.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
@@ -205,7 +208,10 @@ def train(
             recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
             allow_other_prompt=allow_mismatch,
         )
-    (print_json if as_json else print_facts)(summary.to_dict())
+    from ragtune.models.processes import is_main
+
+    if is_main():
+        (print_json if as_json else print_facts)(summary.to_dict())
 
 
 @click.command()

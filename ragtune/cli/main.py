@@ -24,6 +24,8 @@ COMMANDS = {
     "tune": "ragtune.cli.searching:tune",
     "compare-methods": "ragtune.cli.searching:compare_methods",
     "evaluate": "ragtune.cli.answers:evaluate",
+    "export": "ragtune.cli.exporting:export",
+    "merge-adapters": "ragtune.cli.exporting:merge_adapters",
     "report": "ragtune.cli.reporting:report",
     "score": "ragtune.cli.scoring:score",
     "judge": "ragtune.cli.judging:judge",

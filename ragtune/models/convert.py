@@ -107,9 +107,9 @@ def _convert(section: Section, chat: Chat, compute_type: str, adapter: Path | No
             wanted = model(input_ids=torch.tensor([ids])).logits[0].float()
     stop_ids = find_stop_ids(model, chat)
     with quiet(), building_folder(folder) as partial:
-        with _explain_converting(name):
-            _write_weights(locate_model(section.model), model, chat.tokenizer, compute_type, partial / WEIGHTS)
-            found = _read_logits(partial / WEIGHTS, ids)
+        with explain_converting(name):
+            write_weights(locate_model(section.model), model, chat.tokenizer, compute_type, partial / WEIGHTS)
+            found = read_logits(partial / WEIGHTS, ids)
         difference = float((found - wanted).abs().max()) if found.shape == wanted.shape else float("nan")
         limit = MAX_DIFFERENCE.get(compute_type, _ROUNDED) * max(1.0, float(wanted.abs().max()))
         if not difference <= limit:
@@ -124,7 +124,8 @@ def _convert(section: Section, chat: Chat, compute_type: str, adapter: Path | No
 
 
 @contextlib.contextmanager
-def _explain_converting(name: str) -> Iterator[None]:
+def explain_converting(name: str) -> Iterator[None]:
+    """Turn what CTranslate2 raises for a model it cannot convert into ModelError."""
     try:
         yield
     except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError, RuntimeError) as error:
@@ -134,7 +135,7 @@ def _explain_converting(name: str) -> Iterator[None]:
         ) from error
 
 
-def _write_weights(source: str, model: Any, tokenizer: Any, compute_type: str, out: Path) -> None:
+def write_weights(source: str, model: Any, tokenizer: Any, compute_type: str, out: Path) -> None:
     """Let CTranslate2 convert a model that is already in memory; it takes the model apart while doing so."""
     from ctranslate2.converters import TransformersConverter
 
@@ -155,10 +156,17 @@ def _write_weights(source: str, model: Any, tokenizer: Any, compute_type: str, o
     Converter(source).convert(str(out), quantization=compute_type)
 
 
-def _read_logits(weights: Path, ids: list[int]) -> Any:
+def read_logits(weights: Path, ids: list[int]) -> Any:
     """Return the float32 logits of a converted model, shape (tokens, vocabulary)."""
+    engine = import_ctranslate2().Generator(str(weights), device="cpu", compute_type="float32", intra_threads=1)
+    return logits_of(engine, ids)
+
+
+def logits_of(engine: Any, ids: list[int]) -> Any:
+    """Return the float32 logits of an opened CTranslate2 generator, shape (tokens, vocabulary)."""
     import numpy as np
     import torch
 
-    engine = import_ctranslate2().Generator(str(weights), device="cpu", compute_type="float32", intra_threads=1)
-    return torch.from_numpy(np.array(engine.forward_batch([ids])))[0].float()
+    types = import_ctranslate2()
+    out = engine.forward_batch([ids]).to(types.DataType.float32).to_device(types.Device.cpu)
+    return torch.from_numpy(np.array(out))[0]

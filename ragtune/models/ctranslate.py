@@ -11,7 +11,7 @@ from ragtune.errors import ModelError
 from ragtune.files import read_manifest
 from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import read_config, read_context_tokens
-from ragtune.models.convert import KIND, WEIGHTS, convert_checkpoint, import_ctranslate2
+from ragtune.models.convert import KIND, WEIGHTS, convert_checkpoint, import_ctranslate2, logits_of
 from ragtune.models.local import LocalGenerator
 from ragtune.models.weights import SMALL, choose_device
 from ragtune.recipe.schema import Generator as Section
@@ -127,3 +127,23 @@ def _alike(batch: list[list[int]]) -> Iterator[list[list[int]]]:
         if end == len(batch) or len(batch[start]) - len(batch[end]) > APART:
             yield batch[start:end]
             start = end
+
+
+class ConvertedGenerator(CTranslateGenerator):
+    """A model that was exported in CTranslate2's format, run in its own number type, to be compared with its origin."""
+
+    def __init__(self, section: Section, chat: Chat, weights: Path, compute_type: str, stop_ids: list[int]) -> None:
+        LocalGenerator.__init__(self, section, chat, read_context_tokens(read_config(section.model)))
+        self._device = choose_device(section.device)
+        self._compute_type = compute_type
+        self._folder = weights
+        self.stop_ids = stop_ids
+        self._engine, self._is_small = self._open(weights)
+
+    def _use(self, adapter: Path | None) -> None:
+        if adapter is not None:
+            raise ModelError(f"the exported model {self._folder} holds its adapter already and takes no other.")
+
+    def row_logits(self, ids: list[int]) -> Any:
+        """Return the float32 logits after each token of a row, shape (tokens, vocabulary)."""
+        return logits_of(self._engine, ids)

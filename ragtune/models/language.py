@@ -192,3 +192,12 @@ class TransformersGenerator(LocalGenerator):
             if progress:
                 progress(min(start + len(batch), len(order)), len(order))
         return scores
+
+    def row_logits(self, ids: list[int]) -> torch.Tensor:
+        """Return the float32 logits after each token of a row, shape (tokens, vocabulary)."""
+        import torch
+
+        row = torch.tensor([ids], device=self.model.device)
+        with torch.inference_mode():
+            out: torch.Tensor = self.model(input_ids=row).logits[0].float().cpu()
+        return out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import ModelError
 from ragtune.models.checkpoint import explain_loading, locate_model, quiet, read_config
+from ragtune.models.processes import local_rank, world_size
 from ragtune.recipe.schema import Generator as Section
 
 if TYPE_CHECKING:
@@ -18,22 +19,30 @@ SMALL = 50_000_000  # parameters; below that float32 costs little and bfloat16 r
 
 
 def choose_device(device: str) -> str:
-    """Return 'cpu' or 'cuda:N' for a recipe's device. Raises ModelError where CUDA is asked for and absent."""
+    """Return 'cpu' or 'cuda:N' for a recipe's device; of several processes each has a GPU of its own.
+
+    Raises ModelError where CUDA is asked for and absent, or where several processes are told to take the same GPU.
+    """
     import torch
 
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        has_own = torch.cuda.is_available() and torch.cuda.device_count() > local_rank()
+        return f"cuda:{local_rank()}" if has_own else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"generator.device is '{device}'. Allowed: auto, cpu, cuda, cuda:0, cuda:1, ...") from error
     if chosen.type == "cuda":
-        if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
+        if chosen.index is not None and world_size() > 1:
+            raise ModelError(f"generator.device is '{device}', and {world_size()} processes were launched, each of which has a "
+                             "GPU of its own. Set generator.device to auto.")
+        number = local_rank() if chosen.index is None else chosen.index
+        if not torch.cuda.is_available() or number >= torch.cuda.device_count():
             raise ModelError(
                 f"generator.device is '{device}', but this machine offers {torch.cuda.device_count()} CUDA devices. "
                 "Set generator.device to auto or cpu."
             )
-        return f"cuda:{chosen.index or 0}"
+        return f"cuda:{number}"
     return device
 
 

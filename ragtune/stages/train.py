@@ -17,7 +17,6 @@ from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import ModelError, RunError
 from ragtune.files import (
-    building_folder,
     hash_file,
     hash_text,
     installed_packages,
@@ -27,7 +26,9 @@ from ragtune.files import (
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
+from ragtune.models.processes import building_together, is_main, on_main
 from ragtune.models.remote import is_remote
+from ragtune.models.weights import choose_device
 from ragtune.recipe.places import run_folder, supervised_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Record
@@ -95,12 +96,14 @@ def run_train(
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
     train, held_out = hold_out(rows, recipe.training)
-    with building_folder(target, keep_partial=True) as folder, _naming_full_disk(folder):
-        _keep_or_clear(folder, facts)
+    device = choose_device(recipe.generator.device)
+    report = report if is_main() else None
+    with building_together(target, device) as folder, _naming_full_disk(folder):
+        on_main(device, _keep_or_clear, folder, facts)
         fit = method.fit(Job(recipe.generator, recipe.training, method, train, test, folder, progress_of(report, "train"),
                              callbacks, rows.questions, start.adapter if start else None, held_out))
         summary = _summarise(recipe, fit, len(train), len(test), time.perf_counter() - started, target)
-        _finish(folder, recipe, facts, summary)
+        on_main(device, _finish, folder, recipe, facts, summary)
     return summary
 
 

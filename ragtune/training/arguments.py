@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import MissingPackage, RecipeError
+from ragtune.models.processes import world_size
 from ragtune.models.weights import SMALL, half_dtype, has_fast_bfloat16
 from ragtune.recipe.schema import Training
 from ragtune.training.job import Job
@@ -29,7 +30,7 @@ def count_steps(training: Training, rows: int) -> int:
     """Return how many optimizer steps the run takes; ``rows`` are those of a forward pass, so packed ones where packed."""
     if training.max_steps > 0:
         return training.max_steps
-    batches = math.ceil(rows / training.batch_size)
+    batches = math.ceil(rows / (training.batch_size * world_size()))
     return max(1, math.ceil(training.epochs * math.ceil(batches / training.accumulation)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
+from ragtune.models.adapt import check_adapter, load_adapter
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import explain_loading, fingerprint_model, portable_name, quiet
 from ragtune.models.weights import load_base
@@ -18,31 +20,68 @@ _PROBE = (
     Message(role="system", content="Answer the question from the numbered passages."),
     Message(role="user", content="[1] Net sales 2021: 4,210\n\nQuestion: What were net sales in 2021?"),
 )
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_BESIDE = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "BOTTLENECK")
+
+
+def check_mergeable(adapter: Path) -> str:
+    """Return the kind of an adapter. Raises RunError for one that cannot become part of the base's weights."""
+    path = check_adapter(adapter) / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = str(config.get("ragtune_type") or config["peft_type"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise RunError(f"{path} says of no kind what it is. Tune again. Do: ragtune train --recipe FILE") from error
+    if kind.upper() in _BESIDE:
+        raise RunError(
+            f"an adapter of the kind {kind.lower()} stands beside the weights and cannot be merged into them. Serve the "
+            "adapter itself (ragtune ask; or ragtune export --format adapter, for PEFT), or tune with a method that can be "
+            "merged, such as lora."
+        )
+    return kind.lower()
+
+
+def merge_weights(section: Generator, adapter: Path, folder: Path, dtype: str) -> None:
+    """Write base + adapter into a folder: safetensors in the number type ``dtype``, configuration, tokenizer; no pickles.
+
+    The base is read anew from disk in 16 or 32 bits: weights that were quantised round the update away, and bitsandbytes
+    garbles them after an evaluation on some CPUs. Raises RunError for an adapter that does not fit or cannot be merged.
+    """
+    check_mergeable(adapter)
+    chat = load_chat(section)
+    with quiet(), explain_loading(section.model):
+        model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model))
+        merged = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
+        save_model(merged, chat.tokenizer, folder)
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write model and tokenizer as transformers reads them, weights as safetensors alone."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    tokenizer.save_pretrained(str(folder))
+    strip_pickles(folder)
+
+
+def strip_pickles(folder: Path) -> None:
+    """Delete what only unpickling could read, such as training_args.bin: nobody should load that from another."""
+    for path in [path for pattern in _PICKLES for path in folder.rglob(pattern)]:
+        path.unlink()
 
 
 def merge_adapter(section: Generator, adapter: Path, out: Path) -> float:
     """Write base + adapter as one model folder (safetensors, tokenizer); return the largest logit difference.
 
-    The base is read anew from disk, in float32 unless the recipe names another type: weights that were quantised
-    round the update away, and bitsandbytes garbles them after an evaluation on some CPUs. Raises RunError where the
-    merged model's logits leave the adapter's by more than ``MAX_DIFFERENCE`` (a 50th of the largest logit below
-    float32), and then writes nothing.
+    In float32 unless the recipe names another type. Raises RunError where the merged model's logits leave the adapter's by
+    more than ``MAX_DIFFERENCE`` (a 50th of the largest logit below float32), and then writes nothing. The stage
+    export_model asks held-out questions besides.
     """
     import torch
 
-    with quiet():
-        from peft import PeftModel
     dtype = "float32" if section.dtype == "auto" else section.dtype
-    chat = load_chat(section)
-    ids = torch.tensor([chat.encode_prompt(_PROBE)])
-    with quiet(), explain_loading(section.model), building_folder(out) as folder:
-        model = PeftModel.from_pretrained(load_base(section, dtype), str(adapter)).eval()
-        wanted = _logits(model, ids)
-        merged = model.merge_and_unload(safe_merge=True)
-        merged.save_pretrained(str(folder), safe_serialization=True)
-        chat.tokenizer.save_pretrained(str(folder))
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        del model, merged
+    ids = torch.tensor([load_chat(section).encode_prompt(_PROBE)])
+    with building_folder(out) as folder:
+        merge_weights(section, adapter, folder, dtype)
+        wanted = _logits(load_adapter(load_base(section, dtype), adapter, portable_name(section.model)), ids)
         difference = float((_logits(_reload(folder, section, dtype), ids) - wanted).abs().max())
         limit = MAX_DIFFERENCE if dtype == "float32" else 0.02 * float(wanted.abs().max())
         if not difference <= limit:
@@ -63,4 +102,4 @@ def _logits(model: Any, ids: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return model(input_ids=ids.to(model.device)).logits.float().cpu()
+        return model.eval()(input_ids=ids.to(model.device)).logits.float().cpu()

@@ -13,6 +13,7 @@ from ragtune.errors import RunError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
+from ragtune.models.processes import is_main, wait_for_all
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.seams import Progress
 from ragtune.training.accuracy import open_watch
@@ -69,10 +70,13 @@ def fit_sft(job: Job) -> Fit:
             callback.log = trainer.log  # type: ignore[attr-defined]
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        save_tuned(trainer.model, job.folder / "adapter", base)
+        if is_main():
+            save_tuned(trainer.model, job.folder / "adapter", base)
         if watch:
             watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
-    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
+    wait_for_all(model.device.type)
+    if is_main():
+        shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
     return Fit(
         steps=trainer.state.global_step,
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
@@ -130,7 +134,8 @@ def _build_trainer(
 
     class RowTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return LengthOrder([len(row["input_ids"]) for row in rows], self.args.train_batch_size, self.args.seed)
+            together = self.args.train_batch_size * self.args.world_size  # each process takes its part of such a batch
+            return LengthOrder([len(row["input_ids"]) for row in rows], together, self.args.seed)
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """The run folder has its own card; TRL's names paths of this machine."""
@@ -191,7 +196,8 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             points = curve_of(state.log_history)
-            write_jsonl(curve, points)
+            if is_main():
+                write_jsonl(curve, points)
             loss = points[-1].get("loss", 0.0) if points else 0.0
             if not math.isfinite(loss):
                 raise RunError(
@@ -201,9 +207,11 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
         def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            keep_state(model, folder)
-            (folder / "training_args.bin").unlink(missing_ok=True)
-            (folder / _COMPLETE).touch()
+            wait_for_all(args.device.type)  # each process keeps its random numbers there
+            if is_main():
+                keep_state(model, folder)
+                (folder / "training_args.bin").unlink(missing_ok=True)
+                (folder / _COMPLETE).touch()
 
     return Follower()
 
