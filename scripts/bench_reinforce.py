@@ -6,8 +6,8 @@ The task is made up: small statement tables and questions about one of their amo
 asks for what the table does not hold. The reward is the evaluator's (training.reinforce.rewards as a recipe has it).
 'before' and 'after' are mean rewards of answers drawn to --held questions that were not tuned on, at the temperature they
 are tuned at, the same draws for both; 'greedy' those of the answers as served. Seeds have rows and draws of their own, so
-the interval (Student's t over the seeds' differences, 95%) says what another run would bring. 's/round' is the time of a round:
-drawing, rewarding, learning. On a busy machine --clock cpu counts the processor's seconds instead of the wall clock's.
+the interval (Student's t over the seeds' differences, 95%) says what another run would bring. 's/round' is the median time
+of a round: drawing, rewarding, learning. On a busy machine --clock cpu counts the processor's seconds, not the wall clock's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def make_task(count: int, seed: int) -> tuple[list[Any], dict[str, Any]]:
     for number in range(count):
         company, year = draw.choice(COMPANIES), draw.randint(2012, 2022)
         shown = draw.sample(LABELS, draw.randint(4, 6))
-        amounts = {(label, when): draw.randint(100, 9999) for label in shown for when in (year, year - 1)}
+        amounts = {(label, year): draw.randint(100, 9999) for label in shown}
         text = "\n".join(f"{label} {when}: {amount:,}" for (label, when), amount in amounts.items())
         passage = Passage(1, text, f"c{number}", f"{company}_{year}", 1, 0, len(text),
                           title=f"{company} 10-K {year}, page 1 (in $ millions)")
@@ -103,7 +103,8 @@ def describe(method: str, runs: Sequence[dict[str, float]]) -> str:
     half = _T95.get(len(gains), 1.96) * statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
     gain = statistics.fmean(gains)
     return (f"| {method} | {mean['before']:.3f} | {mean['after']:.3f} "
-            f"| {gain:+.3f} ({gain - half:+.3f} to {gain + half:+.3f}) | {sum(g > 0 for g in gains)} of {len(gains)} | {mean['greedy_before']:.3f} | {mean['greedy_after']:.3f} "
+            f"| {gain:+.3f} ({gain - half:+.3f} to {gain + half:+.3f}) "
+            f"| {sum(g > 0 for g in gains)} of {len(gains)} | {mean['greedy_before']:.3f} | {mean['greedy_after']:.3f} "
             f"| {mean['round_s']:.2f} |")
 
 
@@ -111,13 +112,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["ppo", "grpo", "rloo"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--held", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--held", type=int, default=32)
     parser.add_argument("--draws", type=int, default=4, help="answers drawn to each held-out question")
     parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--new", type=int, default=40, help="most tokens of an answer")
     parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--device", default="auto")
