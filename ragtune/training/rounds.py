@@ -109,7 +109,8 @@ def learn(actor: Actor, optimizer: Any, round_: Round, training: Training, step:
             found["grad_norm"] = float(norms[0])
             _check_finite(sum(map(float, norms)), f"a gradient is not finite {where}", training)
             optimizer.step()
-            after_step(actor.model, step - 1)
+            if not updates:  # AdaLoRA's schedule counts rounds, and takes each of its steps once
+                after_step(actor.model, step - 1)
             optimizer.zero_grad(set_to_none=True)
             updates += 1
             sums = {name: value + found[name] for name, value in sums.items()}
