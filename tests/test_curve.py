@@ -31,8 +31,8 @@ def test_every_measure_has_its_panel():
 
 
 def test_it_says_in_words_what_it_shows():
-    assert describe_curve(POINTS) == ("Learning curve: loss of training rows from 2.38 to 0.42, loss of test rows from 2.5 to "
-                                      "0.75, accuracy (held-out answers) from 0.25 to 0.5")
+    assert describe_curve(POINTS) == ("Learning curve: loss of training rows from 2.38 to 0.42, loss of test rows from "
+                                      "2.5 to 0.75, accuracy (held-out answers) from 0.25 to 0.5")
 
 
 def test_a_folder_without_measures_gets_no_drawing(tmp_path):

@@ -187,7 +187,7 @@ def train(
     The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does.
 
     On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
-    own or those that `ragtune train-settings` names.
+    own or those that `ragtune launch-settings` writes.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))
@@ -206,7 +206,7 @@ def train(
     with progress() as report:
         summary = run_train(
             recipe, Path(out) if out else None, dataset=Path(dataset_path) if dataset_path else None, report=report,
-            allow_other_prompt=allow_mismatch,
+            allow_other_prompt=allow_mismatch, announce=lambda text: click.echo(text, err=True),
         )
     from ragtune.models.processes import is_main
 

@@ -28,6 +28,8 @@ def methods(recipe_name: str | None, settings: tuple[str, ...], as_json: bool, r
 
         sizes = read_sizes(recipe.generator.model)
         for line in listed:
+            if line["weights"] == "query adapter":  # of the embedder, not of the recipe's model
+                continue
             training = recipe.training.model_copy(update={"method": line["method"]})
             found = estimate_run(recipe.model_copy(update={"training": training}), rows, 0, sizes)
             line.update(trainable=found.trainable, share=found.share, memory_bytes=found.total, seconds=found.seconds,
@@ -58,12 +60,12 @@ def print_methods(listed: list[dict[str, Any]]) -> None:
             click.secho(f"\n{family}" if line is not listed[0] else family, bold=True)
         click.echo(f"  {line['method']:<{width}}  {line['description']}")
         if "trainable" in line:
-            click.echo(f"  {'':<{width}}  {line['trainable']:,} parameters ({100 * line['share']:.2g}%), about "
+            click.echo(f"  {'':<{width}}  {line['trainable']:,} parameters ({100 * line['share']:.3g}%), about "
                        f"{line['memory_bytes'] / (1 << 20):,.0f} MiB, {line['seconds']:,.0f} s for {line['rows']:,} rows")
     click.echo("\nrows")
     for shape, (data, command) in {line["shape"]: (line["data"], line["command"]) for line in listed}.items():
         names = ", ".join(line["method"] for line in listed if line["shape"] == shape)
         click.echo(f"  {data}\n    {command}\n    for {names}")
     click.echo("\nAll run on a CPU and on CUDA; what is tuned has 32 bits, the base 16 or 32 (qlora: 4, NF4).")
-    if "trainable" not in listed[0]:
+    if not any("trainable" in line for line in listed):
         click.echo("With --recipe FILE: what each tunes of the recipe's model, and the memory and time it would take.")

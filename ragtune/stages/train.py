@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from ragtune.records import Record
 from ragtune.seams import Report, progress_of
 from ragtune.stages.rows import Rows, hold_out, read_rows
 from ragtune.training.curve import write_curve
+from ragtune.training.estimate import check_fits
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
@@ -70,6 +71,7 @@ def run_train(
     report: Report | None = None,
     allow_other_prompt: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
+    announce: Callable[[str], None] | None = None,
 ) -> TrainSummary:
     """Tune the recipe's model on a dataset folder and write the run folder.
 
@@ -77,7 +79,8 @@ def run_train(
     the recipe's; ``index``, where given, must be the one it was built with. A run that was killed goes on from its last
     checkpoint where dataset, settings, model and packages are the same, else it starts clean; one that is finished and the
     same is not tuned again. Raises RunError for rows that are missing, of the wrong shape or made with another prompt
-    (``allow_other_prompt`` permits that one), ModelError for a model that cannot be tuned.
+    (``allow_other_prompt`` permits that one) or a run that does not fit into memory (``training.check_memory``), ModelError
+    for a model that cannot be tuned. ``announce`` is told, before anything is loaded, what the run will take.
     """
     method = find_method(recipe.training.method)
     if method.loop == RETRIEVER:
@@ -93,6 +96,9 @@ def run_train(
     facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
         return finished
+    estimate = check_fits(recipe, len(rows.train))
+    if announce and is_main():
+        announce(estimate.sentence())
     started = time.perf_counter()
     test = rows.test[: recipe.training.eval_rows]
     train, held_out = hold_out(rows, recipe.training)

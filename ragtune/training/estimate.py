@@ -1,8 +1,8 @@
 """What a tuning run will take, in memory and time, before anything is loaded; a run that does not fit is refused.
 
-Sources: memory of weights, gradients and AdamW as in ZeRO (arXiv 1910.02054, section 3), 4-bit weights as in QLoRA (2305.14314),
-activations counted layer by layer as in Korthikanti et al. (2205.05198, section 4) for a layer with RMSNorm, gated MLP and an
-attention that stores no scores; time by floating-point operations (2001.08361, section 2.1).
+Sources: memory of weights, gradients and AdamW as in ZeRO (arXiv 1910.02054, section 3), 4-bit weights as in QLoRA
+(2305.14314), activations counted layer by layer as in Korthikanti et al. (2205.05198, section 4), here for a layer with
+RMSNorm, gated MLP and an attention that stores no scores; time by floating-point operations (2001.08361, section 2.1).
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Estimate:
         """Say in a line what the run will take."""
         parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimizer", "activations", "cache")}
         told = ", ".join(f"{name} {_size(value)}" for name, value in parts.items() if value)
-        return (f"{self.method} tunes {self.trainable:,} of {self.parameters:,} parameters ({100 * self.share:.2g}%) on "
-                f"{self.device}: about {_size(self.total)} at batches of up to {self.tokens:,} tokens ({told}), {_size(self.free)} "
-                f"free; about {_duration(self.seconds)} for {self.rows:,} rows")
+        return (f"{self.method} tunes {self.trainable:,} of {self.parameters:,} parameters ({100 * self.share:.3g}%) on "
+                f"{self.device}: about {_size(self.total)} at batches of up to {self.tokens:,} tokens ({told}), "
+                f"{_size(self.free)} free; about {_duration(self.seconds)} for {self.rows:,} rows")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures, with share and total."""
@@ -125,16 +125,13 @@ def _activation_bytes(
 ) -> float:
     """Return what a forward pass keeps for the way back. ``width``: bytes of a number in the linear layers, 2 or 4.
 
-    Of a token in a layer: the residual stream twice in 32 bits, each linear layer's input in ``width``, queries, keys, values
-    and the attention's result, the gate before and after its activation and both factors of the MLP. Then mask and logits:
-    those of the tokens that count, as they come, in 32 bits, and their gradient.
+    Of a token in a layer: the residual stream twice in 32 bits, each linear layer's input in ``width``, queries, keys,
+    values and the attention's result, the gate before and after its activation and both factors of the MLP. Then mask and
+    logits: those of the tokens that count, as they come, in 32 bits, and their gradient.
     """
     h, f, kv = sizes.hidden, sizes.inner, sizes.kv_width
     layer = 8 * h + width * (5 * h + (4 * h + 2 * kv) + 4 * f)
-    if training.gradient_checkpointing:
-        kept = tokens * (4 * h * sizes.layers + layer)
-    else:
-        kept = tokens * layer * sizes.layers
+    kept = tokens * (4 * h * sizes.layers + layer if training.gradient_checkpointing else layer * sizes.layers)
     mask = 5 * (tokens / longest) * longest**2
     scored = tokens * (1.0 if method.loop == "text" else _SCORED)
     return kept + mask + scored * sizes.vocabulary * (width + 12)
@@ -153,8 +150,8 @@ def _cache_bytes(recipe: Recipe, sizes: ModelSizes, method: Method, longest: int
 def _step_seconds(
     sizes: ModelSizes, training: Training, method: Method, tokens: int, longest: int, device: str, is_mixed: bool
 ) -> float:
-    """Return the seconds of a forward and backward pass: 2 operations a weight and token forward, 2 back to the inputs, 2
-    more to the weights where they are tuned, 2 to compute layers again, and the attention's over the rows' length."""
+    """Return the seconds of a forward and backward pass: 2 operations a weight and token forward, 2 back to the inputs,
+    2 more to the weights where they are tuned, 2 to compute layers again, and the attention's over the rows' length."""
     own = sizes.parameters if method_tunes_own(training, method) else 0
     passes = 4 * sizes.parameters + 2 * own + (2 * sizes.parameters if training.gradient_checkpointing else 0)
     attention = 12 * sizes.layers * sizes.hidden * longest

@@ -18,7 +18,7 @@ Row = dict[str, list[int]]
 UNPACKABLE = ("prompt_tuning", "prefix_tuning", "p_tuning")
 """Weights whose learned tokens stand before the whole packed row: PEFT then ignores positions, and rows see each other."""
 _PROBED = 12  # tokens of a row in the check that rows do not see each other
-_LEAK = 0.05  # of what a row's logits change by where it does see its neighbour: more than rounding in 16 bits, less than that
+_LEAK = 0.05  # of what a row's logits change by where it does see its neighbour: rounding changes them less
 
 
 def pack_rows(rows: Sequence[Row], seed: int) -> list[Row]:

@@ -33,11 +33,12 @@ def open_trackers(job: Job) -> list[str]:
     A variable that the user has set is left as it is: WANDB_MODE=online sends, MLFLOW_TRACKING_URI names a server. Raises
     MissingPackage for one that is not installed.
     """
-    names = list(dict.fromkeys(job.training.report_to))
+    names: list[str] = list(dict.fromkeys(job.training.report_to))
     folder = tracking_folder(job)
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise MissingPackage(f"training.report_to names {name}, which is not installed. Do: pip install 'ragtune[{name}]'")
+            raise MissingPackage(f"training.report_to names {name}, which is not installed. "
+                                 f"Do: pip install 'ragtune[{name}]'")
         for variable, value in _environment(name, folder, run_name(job)).items():
             if os.environ.get(variable) in (None, _set_here.get(variable)):
                 os.environ[variable] = _set_here[variable] = value
