@@ -9,7 +9,7 @@ from tiny_model import make_adapter, make_tiny_model
 
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
-from ragtune.errors import RunError
+from ragtune.errors import ModelError, RunError
 from ragtune.files import building_folder, write_manifest
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.models.language import TransformersGenerator, open_generator
@@ -169,4 +169,9 @@ def test_adapters_are_switched_per_request_and_nothing_grows(section, tmp_path, 
             assert switched.generate(PROMPTS, 8) == alone[place]
         sizes.append(held())
     assert generator.generate(PROMPTS, 8) == alone[0]
+    rows = [(prompt, place) for place in (2, 0, 3, 1) for prompt in range(3)]
+    together = generator.generate_each([PROMPTS[p] for p, _ in rows], [adapters[place] for _, place in rows], 8)
+    assert together == [alone[place][p] for p, place in rows]
+    with pytest.raises(ModelError, match="found 1 adapters for 3 prompts"):
+        generator.generate_each(PROMPTS, [None], 8)
     assert set(sizes[8:]) == {sizes[-1]}

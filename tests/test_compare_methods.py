@@ -27,11 +27,11 @@ from ragtune.training.run import open_run
 # Statistics, by hand
 
 
-def answers(right: str, is_one_document: bool = False) -> Outcomes:
+def answers(right: str) -> Outcomes:
     """Outcomes of as many questions as there are letters: c correct, w wrong, r refused."""
     names = {"c": "correct", "w": "wrong", "r": "refused"}
     found = {f"q{place}": cast(Outcome, names[letter]) for place, letter in enumerate(right)}
-    return Outcomes(found, {question: "d" if is_one_document else question for question in found})
+    return Outcomes(found, {question: question for question in found})
 
 
 def row(method: str, seconds: float, parameters: int = 10, adapter: int = 100) -> MethodRow:
@@ -102,12 +102,14 @@ def test_many_methods_are_corrected_as_many() -> None:
     assert first.adjusted_p == pytest.approx(min(1, 8 * one.p))
 
 
-def test_tests_go_by_whole_documents() -> None:
-    rows = [row("base", 0), row("a", 1)]
-    standing = find_standing(rows, {"base": answers("w" * 9, True), "a": answers("c" * 9, True)})
-    test = standing.rows[0].against_base
-    assert test is not None
-    assert test.clusters == 1
+def test_tests_are_over_questions_and_that_by_documents_stands_beside() -> None:
+    one, other = answers("w" * 12), answers("c" * 12)
+    documents = {question: f"d{place // 4}" for place, question in enumerate(one.outcomes)}
+    sides = {"base": Outcomes(one.outcomes, documents), "a": Outcomes(other.outcomes, documents)}
+    found = find_standing([row("base", 0), row("a", 1)], sides).rows[0]
+    assert found.against_base is not None
+    assert (found.against_base.test, found.against_base.p) == ("mcnemar", pytest.approx(mcnemar_p(0, 12)))
+    assert found.p_by_documents == pytest.approx(2 / 2**3)
 
 
 def test_a_failed_method_is_a_row_that_says_why() -> None:

@@ -275,7 +275,7 @@ def test_what_cannot_be_exported_is_named(recipe, tmp_path):
     manifest["files"].pop("adapter/adapter_config.json")
     manifest["manifest_sha256"] = hash_manifest(manifest)
     (run / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match=r"prefix_tuning stands beside the weights and cannot be merged.*Serve the adapter"):
+    with pytest.raises(ModelError, match=r"is a soft prompt and cannot be merged.*Serve it beside the base"):
         run_export_model(recipe, "safetensors", tmp_path / "out", run=run)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import ModelError, RunError
 from ragtune.files import hash_file, hash_text
-from ragtune.models.bottleneck import add_bottlenecks
-from ragtune.models.changed import ChangedWeights, check_tensors, read_tensors
-from ragtune.models.checkpoint import portable_name, quiet
+from ragtune.models.bottleneck import add_bottlenecks, remove_bottlenecks
+from ragtune.models.changed import ChangedWeights, check_tensors, read_shapes, read_tensors
+from ragtune.models.checkpoint import fingerprint_model, portable_name, quiet
 from ragtune.models.layers import is_tied, untie
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -76,12 +77,31 @@ def is_mergeable(folder: Path) -> bool:
     return find_kind(folder) in ("weights", "peft")
 
 
-def check_base(config: dict[str, Any], model_name: str, folder: Path) -> None:
-    """Raise RunError where an adapter's settings name another base than the model."""
-    base = config.get("base_model_name_or_path")
-    if base and Path(str(base)).name != Path(portable_name(model_name)).name:
-        raise RunError(f"the adapter at {folder} was tuned on '{base}' and is put on '{portable_name(model_name)}'. Set "
-                       f"generator.model to the model it was tuned on, or tune again. Do: ragtune train --recipe FILE")
+def check_base(folder: Path, model: str) -> None:
+    """Raise RunError where an adapter was tuned on another base than ``model`` (generator.model).
+
+    The manifest of the run it lies in tells by the base's fingerprint, where there is one; else Hugging Face names tell.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        manifest = json.loads((folder.parent / "manifest.json").read_text(encoding="utf-8"))
+        if tuned := manifest.get("base_fingerprint"):
+            if tuned != (used := fingerprint_model(model)):
+                before, now = f"{manifest.get('base_model')}' ({tuned})", f"{portable_name(model)}' ({used})"
+                raise RunError(_other_base(folder, before, now))
+            return
+    base = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
+    if base != model and all(_is_known(name) for name in (base, model)):
+        raise RunError(_other_base(folder, f"{base}'", f"{model}'"))
+
+
+def _is_known(name: str) -> bool:
+    """Whether the name alone tells which model it is: that of a folder does not."""
+    return name == "bundled" or ("/" in name and not Path(name).is_absolute() and not Path(name).is_dir())
+
+
+def _other_base(folder: Path, tuned: str, used: str) -> str:
+    return (f"the adapter at {folder} was tuned on '{tuned} and is put on '{used}. Set generator.model to the model it was "
+            "tuned on, or tune again. Do: ragtune train --recipe FILE")
 
 
 def load_adapter(model: Any, folder: Path, model_name: str, name: str = "default", is_trainable: bool = False) -> Any:
@@ -118,12 +138,13 @@ def _load_own(model: Any, path: Path, kind: str, model_name: str) -> None:
 
     config, tensors = read_adapter_config(path), read_tensors(path)
     if kind == "weights":
-        check_tensors(model, tensors, path, model_name)
+        check_tensors(model, read_shapes(path), path, model_name)
         if config.get("is_untied") and is_tied(model):
             untie(model)
     else:
+        remove_bottlenecks(model)
         add_bottlenecks(model, int(config["width"]))
-        check_tensors(model, tensors, path, model_name)
+        check_tensors(model, read_shapes(path), path, model_name)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for key, tensor in tensors.items():
@@ -132,9 +153,8 @@ def _load_own(model: Any, path: Path, kind: str, model_name: str) -> None:
 
 def open_changed(model: Any, folder: Path, model_name: str) -> ChangedWeights:
     """Return the switch between a model's own weights and those of an adapter of the kind 'weights'."""
-    tensors = read_tensors(folder)
-    check_tensors(model, tensors, folder, model_name)
-    return ChangedWeights(model, tensors, bool(read_adapter_config(folder).get("is_untied")))
+    check_tensors(model, read_shapes(folder), folder, model_name)
+    return ChangedWeights(model, folder, bool(read_adapter_config(folder).get("is_untied")))
 
 
 def merge_loaded(model: Any, folder: Path) -> Any:

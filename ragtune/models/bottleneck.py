@@ -31,15 +31,23 @@ def add_bottlenecks(model: Any, width: int) -> list[str]:
             part = _find_part(layer, place, f"{path}.{number}")
             if NAME not in dict(part.named_children()):
                 part.add_module(NAME, _build(hidden, width, next(layer.parameters()).device))
-                part.register_forward_hook(_add)
+                if _add not in part._forward_hooks.values():
+                    part.register_forward_hook(_add)
     return [name for name, _ in model.named_parameters() if f".{NAME}." in name]
 
 
 def switch_bottlenecks(model: Any, is_on: bool) -> None:
-    """Let the bottlenecks of a model speak, or not."""
+    """Let the bottlenecks of a model speak, or not: then it is exactly the base."""
     for module in model.modules():
         if hasattr(module, "is_bottleneck"):
             module.is_on = is_on
+
+
+def remove_bottlenecks(model: Any) -> None:
+    """Take the bottlenecks out of a model again."""
+    for module in model.modules():
+        if NAME in module._modules:
+            del module._modules[NAME]
 
 
 def _find_part(layer: Any, words: tuple[str, ...], path: str) -> Any:

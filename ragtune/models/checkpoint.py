@@ -33,6 +33,9 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what the libraries rename among themselves
+            # PEFT takes AdaLoRA's pattern of kept values for LoRA's of ranks, and a layer that kept none for a fault.
+            warnings.filterwarnings("ignore", ".*rank_pattern keys did not match.*", RuntimeWarning)
+            warnings.filterwarnings("ignore", ".*LoRA tensor.s. have invalid shape.*")
             yield
     finally:
         notices.set_verbosity(level)

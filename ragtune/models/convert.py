@@ -11,7 +11,7 @@ from typing import Any
 
 from ragtune.errors import MissingPackage, ModelError, RunError
 from ragtune.files import building_folder, hash_text, read_manifest, write_manifest
-from ragtune.models.adapt import fingerprint_adapter, load_adapter
+from ragtune.models.adapt import check_base, check_mergeable, fingerprint_adapter, load_adapter, merge_loaded
 from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import explain_loading, fingerprint_model, locate_model, portable_name, quiet
 from ragtune.models.local import find_stop_ids
@@ -101,7 +101,9 @@ def _convert(section: Section, chat: Chat, compute_type: str, adapter: Path | No
     with quiet(), explain_loading(section.model):
         model = load_base(section.model_copy(update={"device": "cpu"}), "float32")
         if adapter is not None:
-            model = load_adapter(model, adapter, name).merge_and_unload(safe_merge=True)
+            check_mergeable(adapter)
+            check_base(adapter, section.model)
+            model = merge_loaded(load_adapter(model, adapter, name), adapter)
         ids = chat.encode_prompt(_PROBE)
         with torch.inference_mode():
             wanted = model(input_ids=torch.tensor([ids])).logits[0].float()

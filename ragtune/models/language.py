@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import ModelError
-from ragtune.models.adapt import load_adapter
+from ragtune.models.adapt import check_base
 from ragtune.models.chat import Chat, load_chat
 from ragtune.models.checkpoint import quiet, read_config, read_context_tokens
 from ragtune.models.extractive import NAME as EXTRACTIVE
@@ -16,6 +15,7 @@ from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.local import LocalGenerator, check_budget, find_stop_ids
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
+from ragtune.models.switch import CopySwitch, PlaceSwitch
 from ragtune.models.weights import SMALL, load_base
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
@@ -79,9 +79,7 @@ def read_window(section: Section) -> int:
 class TransformersGenerator(LocalGenerator):
     """A causal language model of transformers, in batches of similar length padded on the left.
 
-    A small model in float32 takes an adapter by being copied and merged with it: a third faster a token than PEFT's layers
-    beside the weights, with logits equal to some 1e-5. A larger one keeps the adapter beside its weights, which costs
-    no memory and rounds nothing away.
+    Adapters of all kinds are switched by ``switch``: small models in float32 by copies, large ones in place.
     """
 
     def __init__(self, section: Section, model: Any, chat: Chat) -> None:
@@ -90,35 +88,15 @@ class TransformersGenerator(LocalGenerator):
         super().__init__(section, chat, read_context_tokens(model.config))
         self.model = model
         self.stop_ids = find_stop_ids(model, chat)
-        self._base = model
-        self._merges = model.dtype == torch.float32 and sum(p.numel() for p in model.parameters()) < SMALL
-        self._merged: dict[Path, Any] = {}
-        self._beside: dict[Path, str] = {}
+        merges = model.dtype == torch.float32 and sum(p.numel() for p in model.parameters()) < SMALL
+        self._switch = CopySwitch(model, self.name) if merges else PlaceSwitch(model, self.name)
+        self._window = self.context_tokens
 
     def _use(self, adapter: Path | None) -> None:
-        if self._merges:
-            self.model = self._base if adapter is None else self._merge(adapter)
-        elif adapter is not None:
-            self._switch_on(adapter)
-        elif self.adapter is not None:
-            self.model.base_model.disable_adapter_layers()
-
-    def _merge(self, adapter: Path) -> Any:
-        """Return a copy of the base with the adapter added to its weights; kept for the next switch."""
-        if adapter not in self._merged:
-            tuned = load_adapter(copy.deepcopy(self._base), adapter, self.name)
-            self._merged[adapter] = tuned.merge_and_unload(safe_merge=True).eval()
-        return self._merged[adapter]
-
-    def _switch_on(self, adapter: Path) -> None:
-        """Let PEFT's layers beside the weights speak with this adapter."""
-        if adapter not in self._beside:
-            name = f"run{len(self._beside)}"
-            self.model = load_adapter(self.model, adapter, self.name, name)
-            self._beside[adapter] = name
-        self.model.base_model.enable_adapter_layers()
-        self.model.set_adapter(self._beside[adapter])
-        self.model.eval()
+        if adapter is not None:
+            check_base(adapter, self._section.model)
+        self.model = self._switch.use(adapter)
+        self.context_tokens = self._window - getattr(self.model, "virtual_tokens", 0)
 
     def _complete(self, batch: list[list[int]], max_new_tokens: int, sampling: Sampling) -> list[str]:
         """Return the completions of one batch of token ids, padded on the left to the longest.

@@ -21,6 +21,11 @@ def tell_bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def tell_share(share: float) -> str:
+    """Return a share in per cent, with a digit or two."""
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
 def tell_seconds(seconds: float) -> str:
     """Return seconds as a person says them."""
     if seconds < 120:
@@ -36,12 +41,13 @@ def tell_row(row: MethodRow, standing: Standing) -> tuple[str, ...]:
     marks = ("best" if row.method == standing.best else "", "cheapest" if row.method == standing.cheapest else "")
     name = row.method + (f" ({', '.join(mark for mark in marks if mark)})" if any(marks) else "")
     is_base = row.method == BASE
-    tests = [f"{100 * test.difference * sign:+.0f}, {p_text(test.p if test.adjusted_p is None else test.adjusted_p)}"
+    tests = [f"{100 * test.difference * sign:+.0f}".replace("-", "−")
+             + f", {p_text(test.p if test.adjusted_p is None else test.adjusted_p)}"
              if test else "" for test, sign in ((row.against_base, 1), (row.against_best, -1))]
     return (
         name, f"{100 * row.share:.0f}%", f"{100 * low:.0f}–{100 * high:.0f}", f"{100 * row.wrong / row.n:.0f}%",
         f"{100 * row.refused / row.n:.0f}%", *tests, "" if is_base else f"{row.trainable_parameters:,}",
-        "" if is_base else f"{100 * row.trainable_share:.2g}%", "" if is_base else tell_bytes(row.adapter_bytes),
+        "" if is_base else tell_share(row.trainable_share), "" if is_base else tell_bytes(row.adapter_bytes),
         "" if is_base else tell_bytes(row.peak_memory_mb * (1 << 20)), "" if is_base else tell_seconds(row.seconds),
         "" if is_base else f"{row.steps}{'*' if row.is_out_of_time else ''}",
     )
@@ -69,9 +75,10 @@ def render_comparison(
     """Return the report in Markdown."""
     lines = [f"# Methods compared: {name}", "", sum_up(standing), "",
              f"Each on the same rows and {questions} questions ({setting.replace('_', ' ')}), {budget}, in a process of its "
-             f"own. Intervals are Wilson's at {confidence:.0%}; p is of paired tests by whole documents, corrected by "
+             f"own. Intervals are Wilson's at {confidence:.0%}; p is McNemar's on the same questions, corrected by "
              "Holm's method over the table; − base and − best are points. Cheap goes by seconds of tuning (with those of "
-             "the run a method starts from), then weights trained, then bytes of the adapter.", "",
+             "the run a method starts from), then weights trained, then bytes of the adapter; as good as the best is what p "
+             "uncorrected does not show to be worse.", "",
              "![methods](methods.png)", "",
              "| " + " | ".join(HEADINGS) + " |", "| --- | " + "--: | " * (len(HEADINGS) - 1)]
     for row in standing.rows:
@@ -79,7 +86,8 @@ def render_comparison(
     lines += ["", *(f"- {note}" for note in notes), ""]
     for row in standing.rows:
         if row.against_base is not None:
-            lines.append(f"- {describe_comparison(row.against_base, setting, BASE, row.method)}")
+            by = "" if row.p_by_documents is None else f" By whole documents p = {p_text(row.p_by_documents)}."
+            lines.append(f"- {describe_comparison(row.against_base, setting, BASE, row.method)}{by}")
     return "\n".join([*lines, ""])
 
 
@@ -105,7 +113,7 @@ def draw_standing(standing: Standing, questions: int) -> bytes:
         left.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
         for text, row in zip(left.get_yticklabels(), rows):
             text.set_fontweight("bold" if row.method in (standing.best, standing.cheapest) else "normal")
-        left.invert_yaxis()
+        left.set_ylim(len(rows) - 0.4, -0.6)
         left.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         left.set_xlabel(f"answered correctly, of {questions} questions")
         times = [row.seconds for row in rows if row.seconds]

@@ -1,11 +1,11 @@
 """One tuning method in a process of its own, so that its peak memory is its own and its failure is no other's.
 
-Started by stages.compare_methods as ``python -m ragtune.stages.method_process TASK.json``; leaves ``result.json``.
+Started by stages.compare_methods on a task's file; leaves ``result.json`` beside it.
 """
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,10 @@ from ragtune.training.search import describe_failure
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-TASK, RESULT = "task.json", "result.json"
+TASK, RESULT, LOG = "task.json", "result.json", "log.txt"
+PRELOADED = ("torch", "transformers", "trl", "peft", "sentence_transformers", "faiss", "scipy.stats", "ragtune.stages.train",
+             "ragtune.stages.evaluate")
+"""What every task imports; reading it starts no threads and touches no GPU."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class MethodTask(Record):
 @dataclass(frozen=True)
 class MethodResult(Record):
     """What came of a task. ``state`` is 'finished' or 'failed', with a ``reason``. Seconds are those of this method alone,
-    loading included; ``peak_memory_mb`` is the tuning's."""
+    loading included, ``cpu_seconds`` what processors spent of them; ``peak_memory_mb`` is the tuning's."""
 
     method: str
     key: str
@@ -53,6 +56,7 @@ class MethodResult(Record):
     steps: int = 0
     is_out_of_time: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     trainable_parameters: int = 0
@@ -85,11 +89,13 @@ def _tune(task: MethodTask, recipe: Recipe, folder: Path) -> dict[str, Any]:
     from ragtune.stages.train import run_train
 
     clock = build_clock(task.max_seconds) if task.max_seconds else None
+    begun = time.process_time()
     summary = run_train(recipe, folder / "run", dataset=Path(task.rows), index=Path(task.index),
                         callbacks=[clock] if clock else [])
     adapter = folder / "run" / "adapter"
     return {
-        "steps": summary.steps, "seconds": summary.seconds, "trainable_parameters": summary.trainable_parameters,
+        "steps": summary.steps, "seconds": summary.seconds, "cpu_seconds": round(time.process_time() - begun, 1),
+        "trainable_parameters": summary.trainable_parameters,
         "peak_memory_mb": summary.peak_memory_mb or peak_memory_mb(), "loss_first": summary.loss_first,
         "loss_last": summary.loss_last, "is_out_of_time": bool(getattr(clock, "has_stopped", False)),
         "adapter_bytes": sum(path.stat().st_size for path in adapter.rglob("*") if path.is_file()),
@@ -127,5 +133,9 @@ def main(task_file: Path) -> None:
     write_json(task_file.parent / RESULT, run_task(task).to_dict())
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def run_logged(task_file: str, log_file: str) -> None:
+    """The process: do the task, what libraries print going to a file."""
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    main(Path(task_file))

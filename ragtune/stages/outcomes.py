@@ -43,7 +43,8 @@ def read_outcomes(evaluation: Path, model: str, setting: str) -> Outcomes:
     return Outcomes(found, {question: clusters[question] for question in found})
 
 
-def compare_outcomes(a: Outcomes, b: Outcomes, confidence: float = 0.95) -> Comparison:
-    """Return the paired test of b against a over the questions both answered, by whole documents."""
+def compare_outcomes(a: Outcomes, b: Outcomes, confidence: float = 0.95, by_documents: bool = True) -> Comparison:
+    """Return the paired test of b against a over the questions both answered: by whole documents, else McNemar's."""
     both, _ = common_items(a.outcomes, b.outcomes)
-    return compare_paired(a.right(both), b.right(both), confidence, clusters=[a.clusters[question] for question in both])
+    clusters = [a.clusters[question] for question in both] if by_documents else None
+    return compare_paired(a.right(both), b.right(both), confidence, clusters=clusters)

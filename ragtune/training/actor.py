@@ -36,12 +36,6 @@ class Actor:
         if self._recomputes:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    @property
-    def tensors(self) -> dict[str, Any]:
-        """All that is learned, by name: the tuned weights and the value head's."""
-        head = {f"value_head.{name}": parameter for name, parameter in self.head.named_parameters()}
-        return {**self.tuned, **head}
-
     def draw(self, prompts: Sequence[tuple[int, tuple[int, ...]]]) -> list[Drawn]:
         """Return one answer for each (row, token ids of its prompt), in order."""
         self.model.eval()

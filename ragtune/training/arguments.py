@@ -120,6 +120,7 @@ def build_arguments(
         "gradient_checkpointing": training.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
         "deepspeed": training.deepspeed,
+        "ddp_find_unused_parameters": False,  # every tuned parameter has a gradient in each step
         "bf16": has_fast_bfloat16() if is_cpu else not is_float16,
         "fp16": is_float16,
         "use_cpu": is_cpu,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
-from ragtune.models.adapt import check_adapter, load_adapter
+from ragtune.models.adapt import check_adapter, check_base, check_mergeable, load_adapter, merge_loaded
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import explain_loading, fingerprint_model, portable_name, quiet
 from ragtune.models.weights import load_base
@@ -21,38 +20,21 @@ _PROBE = (
     Message(role="user", content="[1] Net sales 2021: 4,210\n\nQuestion: What were net sales in 2021?"),
 )
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-_BESIDE = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "BOTTLENECK")
-
-
-def check_mergeable(adapter: Path) -> str:
-    """Return the kind of an adapter. Raises RunError for one that cannot become part of the base's weights."""
-    path = check_adapter(adapter) / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind = str(config.get("ragtune_type") or config["peft_type"])
-    except (ValueError, KeyError, AttributeError) as error:
-        raise RunError(f"{path} says of no kind what it is. Tune again. Do: ragtune train --recipe FILE") from error
-    if kind.upper() in _BESIDE:
-        raise RunError(
-            f"an adapter of the kind {kind.lower()} stands beside the weights and cannot be merged into them. Serve the "
-            "adapter itself (ragtune ask; or ragtune export --format adapter, for PEFT), or tune with a method that can be "
-            "merged, such as lora."
-        )
-    return kind.lower()
 
 
 def merge_weights(section: Generator, adapter: Path, folder: Path, dtype: str) -> None:
     """Write base + adapter into a folder: safetensors in the number type ``dtype``, configuration, tokenizer; no pickles.
 
     The base is read anew from disk in 16 or 32 bits: weights that were quantised round the update away, and bitsandbytes
-    garbles them after an evaluation on some CPUs. Raises RunError for an adapter that does not fit or cannot be merged.
+    garbles them after an evaluation on some CPUs. Raises RunError for an adapter that does not fit, ModelError for one that
+    cannot be merged.
     """
-    check_mergeable(adapter)
+    check_mergeable(check_adapter(adapter))
+    check_base(adapter, section.model)
     chat = load_chat(section)
     with quiet(), explain_loading(section.model):
         model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model))
-        merged = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
-        save_model(merged, chat.tokenizer, folder)
+        save_model(merge_loaded(model, adapter), chat.tokenizer, folder)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

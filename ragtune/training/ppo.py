@@ -1,19 +1,18 @@
 """PPO: answers are drawn from the model, rewarded, and made likelier or rarer by a clipped objective. A loop of our own.
 
-The objective is that of Schulman et al. (arXiv 1707.06347) with generalised advantages (arXiv 1506.02438), used on a language
-model as in arXiv 1909.08593 and 2203.02155: an action is a token, its reward the divergence from the start at a price, and
-that of the last token the answer's reward beside it. TRL 1.16 has no PPO.
+The objective is that of Schulman et al. (arXiv 1707.06347) with generalised advantages (arXiv 1506.02438), used on a
+language model as in arXiv 1909.08593 and 2203.02155: an action is a token, its reward the divergence from the start at a
+price, and that of the last token the answer's reward beside it. TRL 1.16 has no PPO.
 
-One step is one round: ``reinforce.prompts`` prompts, ``reinforce.samples`` answers to each, ``reinforce.inner_epochs`` passes
-over them in updates of ``batch_size`` x ``accumulation`` answers. Steps, schedule, checkpoints and the curve count rounds.
-All that is random in a round comes from the seed and the round's number alone, so that a resumed run draws what an unbroken
-one would have drawn and no random state has to be kept.
+One step is one round: ``reinforce.prompts`` prompts, ``reinforce.samples`` answers to each, ``reinforce.inner_epochs``
+passes over them in updates of ``batch_size`` x ``accumulation`` answers. Steps, schedule, checkpoints and the curve count
+rounds. All that is random in a round comes from the seed and the round's number alone, so that a resumed run draws what an
+unbroken one would have drawn and no random state has to be kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +20,19 @@ from typing import Any
 
 from ragtune.errors import ModelError, RunError
 from ragtune.files import write_jsonl
-from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
+from ragtune.models.chat import load_chat
+from ragtune.models.checkpoint import portable_name, quiet
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.records import Example
+from ragtune.training.accuracy import AnswerWatch, open_watch
 from ragtune.training.actor import Actor
-from ragtune.training._standin import learning_factor, prepare, save_tuned
-from ragtune.training.arguments import build_arguments, peak_lr
+from ragtune.training.arguments import build_arguments, learning_factor, peak_lr
 from ragtune.training.job import Fit, Job
-from ragtune.training.rollout import choose_rows
+from ragtune.training.rollout import choose_rows, encode_prompts
 from ragtune.training.rounds import learn, weigh_answers
 from ragtune.training.sft import count_parameters, find_checkpoint
 from ragtune.training.snapshot import load_snapshot, save_snapshot
+from ragtune.training.tunable import prepare, save_tuned
 
 Reward = Callable[[Sequence[Example], Sequence[str], Sequence[bool]], list[float]]
 """Returns one number for each answer from examples, completions, and whether the model ended them itself. Where it has an
@@ -61,20 +61,24 @@ def fit_ppo(job: Job, reward: Reward | None = None) -> Fit:
     rounds = count_rounds(job)
     with quiet(), _naming_full_memory(job):
         chat = load_chat(job.generator)
-        prompts = _encode_prompts(job, chat)
+        prompts = encode_prompts(job, chat)
         set_seed(training.seed)
         score = reward or _build_reward(job)
         model = load_4bit(job.generator) if job.method.is_4bit else load_base(job.generator)
         parameters = count_parameters(model)
-        arguments = build_arguments(_as_rounds(job, rounds), len(job.train), 0, model.device.type, parameters, False)
+        arguments = build_arguments(job, len(job.train), 0, model.device.type, parameters, False, steps=rounds)
         model = prepare(model, job, rounds)
         actor = Actor(model, chat, job.generator, training, job.start is not None)
+        base = portable_name(job.generator.model)
+        watch = open_watch(job, chat, lambda tuned, folder: save_tuned(tuned, folder, base))
         loop = _Loop(job, actor, score, prompts, rounds, peak_lr(job, parameters))
         last = find_checkpoint(job.checkpoints)
         if last:
-            loop.step, loop.metrics = load_snapshot(last, actor.tensors, loop.optimizer)
-        loop.run(arguments)
-        save_tuned(model, job.folder / "adapter", portable_name(job.generator.model))
+            loop.step, loop.metrics = load_snapshot(last, model, actor.head, loop.optimizer)
+        loop.run(arguments, watch)
+        save_tuned(model, job.folder / "adapter", base)
+        if watch:
+            watch.finish(model, loop.step, job.folder / "adapter")
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return Fit(
         steps=loop.step,
@@ -102,10 +106,10 @@ class _Loop:
             {"params": list(actor.head.parameters()), "weight_decay": 0.0},
         ], lr=rate)
 
-    def run(self, arguments: Any) -> None:
-        """Do the rounds that are left, one after another, and tell those who listen."""
+    def run(self, arguments: Any, watch: AnswerWatch | None = None) -> None:
+        """Do the rounds that are left, one after another, and tell those who listen; the watch or they may end it early."""
         from transformers import TrainerControl, TrainerState
-        from transformers.integrations import get_reporting_integration_callbacks
+        from transformers.integrations.integration_utils import get_reporting_integration_callbacks
         from transformers.trainer_callback import CallbackHandler
 
         job = self._job
@@ -116,14 +120,16 @@ class _Loop:
         control = listeners.on_train_begin(arguments, state, control)
         if job.progress:
             job.progress(self.step, self._rounds)
-        while self.step < self._rounds and not control.should_training_stop:
+        while self.step < self._rounds and not control.should_training_stop and not (watch and watch.is_over(self.step)):
             point = self._do_round()
+            self._actor.model.eval()
+            if watch and watch.is_due(self.step):
+                point["accuracy"] = watch.note(self._actor.model, self.step)
             write_jsonl(job.folder / "metrics.jsonl", self.metrics)
             if self.step % job.training.save_steps == 0:
-                save_snapshot(job.checkpoints, self.step, self._actor.tensors, self.optimizer, self.metrics)
+                save_snapshot(job.checkpoints, self.step, self._actor.model, self._actor.head, self.optimizer, self.metrics)
             if job.progress:
                 job.progress(self.step, self._rounds)
-            self._actor.model.eval()
             state.global_step = self.step
             control = listeners.on_log(arguments, state, control, logs=dict(point))
             control = listeners.on_step_end(arguments, state, control)
@@ -163,25 +169,6 @@ def _build_reward(job: Job) -> Reward:
 
     built: Reward = build_reward(job)
     return built
-
-
-def _as_rounds(job: Job, rounds: int) -> Job:
-    """Return the job as the trainers' settings see it: its steps are the rounds."""
-    return dataclasses.replace(job, training=job.training.model_copy(update={"max_steps": rounds}))
-
-
-def _encode_prompts(job: Job, chat: Chat) -> list[tuple[int, ...]]:
-    """Return the token ids of each row's prompt. Raises ModelError where one leaves no room for an answer, nothing is cut."""
-    limit = read_context_tokens(read_config(job.generator.model))
-    new = job.generator.max_new_tokens
-    prompts = [tuple(chat.encode_prompt(example.prompt)) for example in job.train]
-    longest = max(map(len, prompts))
-    if longest + new > limit:
-        raise ModelError(
-            f"a prompt of {longest} tokens and an answer of {new} do not fit the model, which reads {limit}. Build the "
-            "dataset for this model, with generator.max_prompt_tokens within its limit. Do: ragtune dataset --recipe FILE"
-        )
-    return prompts
 
 
 @contextlib.contextmanager

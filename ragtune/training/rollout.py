@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ragtune.models.checkpoint import quiet
+from ragtune.errors import ModelError
+from ragtune.models.chat import Chat
+from ragtune.models.checkpoint import quiet, read_config, read_context_tokens
+from ragtune.training.job import Job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +50,20 @@ class Reading:
     logps: Tensor
     values: Tensor
     entropy: Tensor | None = None
+
+
+def encode_prompts(job: Job, chat: Chat) -> list[tuple[int, ...]]:
+    """Return the token ids of each row's prompt, as served. Raises ModelError where one leaves no room for an answer."""
+    limit = read_context_tokens(read_config(job.generator.model))
+    new = job.generator.max_new_tokens
+    prompts = [tuple(chat.encode_prompt(example.prompt)) for example in job.train]
+    longest = max(map(len, prompts))
+    if longest + new > limit:
+        raise ModelError(
+            f"a prompt of {longest} tokens and an answer of {new} do not fit the model, which reads {limit}. Build the "
+            "dataset for this model, with generator.max_prompt_tokens within its limit. Do: ragtune dataset --recipe FILE"
+        )
+    return prompts
 
 
 def choose_rows(rows: int, prompts: int, step: int, seed: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ragtune.training.advantages import (
 )
 from ragtune.training.objective import policy_losses, value_losses
 from ragtune.training.rollout import Drawn
+from ragtune.training.state import after_step, before_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,20 +56,21 @@ def weigh_answers(actor: Actor, answers: Sequence[Drawn], scores: Sequence[float
         for start in range(0, len(answers), training.batch_size):
             part = answers[start : start + training.batch_size]
             batch, reading = actor.read(part, with_entropy=True)
-            found = {"mask": batch.mask, "logps": reading.logps, "values": reading.values, "entropy": reading.entropy,
-                     "reference": actor.read_reference(part)}
-            for name, values in found.items():
-                columns[name].append(torch.nn.functional.pad(values * batch.mask, (0, width - batch.mask.shape[1])))
-        mask, logps, values, entropy, reference = (torch.cat(columns[name]) for name in columns)
+            found = (batch.mask, reading.logps, reading.values, reading.entropy, actor.read_reference(part))
+            for name, column in zip(columns, found):
+                padded = torch.nn.functional.pad(column * batch.mask, (0, width - batch.mask.shape[1]))
+                columns[name].append(padded)
+        mask, logps, values, entropy, reference = (torch.cat(parts) for parts in columns.values())
         rewards = token_rewards(torch.tensor(scores, device=mask.device), logps, reference, mask, settings.kl)
         advantages, returns = estimate_advantages(rewards, values, mask, settings.gamma, settings.gae_lambda)
         metrics = {
             "reward": sum(scores) / len(scores),
+            "reward_std": statistics.pstdev(scores),
             "kl": float(masked_mean(estimate_divergence(logps, reference), mask)),
             "entropy": float(masked_mean(entropy, mask)),
             "explained_variance": explained_variance(values, returns, mask),
-            "response_tokens": float(mask.sum()) / len(answers),
-            "truncated": sum(not answer.ended for answer in answers) / len(answers),
+            "completion_tokens": float(mask.sum()) / len(answers),
+            "cut_share": sum(not answer.ended for answer in answers) / len(answers),
         }
         return Round(answers, mask, logps, values, whiten(advantages, mask), returns, metrics)
 
@@ -99,11 +102,13 @@ def learn(actor: Actor, optimizer: Any, round_: Round, training: Training, step:
             if found["drift"] > settings.clip**2:
                 optimizer.zero_grad(set_to_none=True)
                 return _means(sums, updates)
+            before_step(actor.model)
             norms = [torch.nn.utils.clip_grad_norm_([p for p in group["params"] if p.grad is not None],
                                                     training.max_grad_norm) for group in optimizer.param_groups]
             found["grad_norm"] = float(norms[0])
             _check_finite(sum(map(float, norms)), f"a gradient is not finite {where}", training)
             optimizer.step()
+            after_step(actor.model, step - 1)
             optimizer.zero_grad(set_to_none=True)
             updates += 1
             sums = {name: value + found[name] for name, value in sums.items()}

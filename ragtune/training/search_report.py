@@ -46,8 +46,8 @@ def draw_history(rows: Sequence[TrialRow], default: TrialRow, objective: str) ->
                           transform=axes.get_xaxis_transform(), clip_on=False)
         if default.value is not None:
             axes.axhline(default.value, color=FAINT, linestyle="--", linewidth=1, label="the recipe's own setting")
-        axes.set_xlabel("trial")
-        axes.set_ylabel(f"{NAMES[objective]}, held-out questions")
+        axes.set_xlabel("trial, measured on held-out questions")
+        axes.set_ylabel(NAMES[objective])
         axes.locator_params(axis="x", integer=True)
         figure.legend(frameon=False, loc="outside lower center", ncols=3)
         return render_png(figure)

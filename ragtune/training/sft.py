@@ -13,7 +13,7 @@ from ragtune.errors import RunError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
-from ragtune.models.processes import is_main, wait_for_all
+from ragtune.models.processes import is_main, is_sharded, wait_for_all
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.seams import Progress
 from ragtune.training.accuracy import open_watch
@@ -21,6 +21,7 @@ from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
 from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
+from ragtune.training.sharded import gather_tuned
 from ragtune.training.state import after_step, before_step, keep_state, restore_state
 from ragtune.training.tunable import TUNABLE, count_virtual, prepare, save_tuned
 
@@ -70,10 +71,11 @@ def fit_sft(job: Job) -> Fit:
             callback.log = trainer.log  # type: ignore[attr-defined]
         _check_rows(trainer, rows, test_rows)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+        state = gather_tuned(trainer)
         if is_main():
-            save_tuned(trainer.model, job.folder / "adapter", base)
-        if watch:
-            watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
+            save_tuned(trainer.model, job.folder / "adapter", base, state)
+            if watch:
+                watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
     wait_for_all(model.device.type)
     if is_main():
         shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
@@ -179,7 +181,7 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
 
     class Follower(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            if state.global_step:
+            if state.global_step and not is_sharded():
                 restore_state(model, Path(args.output_dir) / f"checkpoint-{state.global_step}")
             if progress:
                 progress(state.global_step, steps)
@@ -209,7 +211,8 @@ def build_follower(curve: Path, steps: int, progress: Progress | None) -> Traine
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             wait_for_all(args.device.type)  # each process keeps its random numbers there
             if is_main():
-                keep_state(model, folder)
+                if not is_sharded():  # where a process holds but its part, the trainer's own checkpoint has all
+                    keep_state(model, folder)
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 (folder / _COMPLETE).touch()
 

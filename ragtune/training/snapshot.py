@@ -10,56 +10,59 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import write_json
+from ragtune.training.state import keep_state, restore_state
 
 _COMPLETE = "complete"  # what sft.find_checkpoint looks for
 _KEPT = 2  # checkpoints: the last, and the one before it should the last be cut short
 
 
 def save_snapshot(
-    checkpoints: Path, step: int, tensors: dict[str, Any], optimizer: Any, metrics: Sequence[dict[str, float]]
+    checkpoints: Path, step: int, model: Any, head: Any, optimizer: Any, metrics: Sequence[dict[str, float]]
 ) -> None:
-    """Write ``checkpoint-STEP``, marked as complete when all of it is on disk, and delete those before the last two."""
+    """Write ``checkpoint-STEP``, marked as complete when all of it is on disk, and delete those before the last two.
+
+    Raises RunError where a tuned weight is no number.
+    """
     from safetensors.torch import save_file
 
     folder = checkpoints / f"checkpoint-{step}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
-    moments = {f"{place}.{name}": value.detach().contiguous()
-               for place, state in optimizer.state_dict()["state"].items() for name, value in state.items()}
-    save_file(moments, folder / "optimizer.safetensors")
+    keep_state(model, folder)
+    states = optimizer.state_dict()["state"]
+    moments = {f"{place}.{name}": value for place, state in states.items() for name, value in state.items()}
+    for name, tensors in (("head", head.state_dict()), ("optimizer", moments)):
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(plain, str(folder / f"{name}.safetensors"))
     write_json(folder / "state.json", {"step": step, "metrics": list(metrics)})
     (folder / _COMPLETE).touch()
-    steps = sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
-    for old in steps[:-_KEPT]:
-        shutil.rmtree(checkpoints / f"checkpoint-{old}", ignore_errors=True)
+    for path in sorted(checkpoints.glob("checkpoint-*"), key=_step_of)[:-_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def load_snapshot(folder: Path, tensors: dict[str, Any], optimizer: Any) -> tuple[int, list[dict[str, float]]]:
-    """Put a checkpoint's weights into ``tensors`` and its moments into the optimizer; return step and learning curve.
+def load_snapshot(folder: Path, model: Any, head: Any, optimizer: Any) -> tuple[int, list[dict[str, float]]]:
+    """Put a checkpoint's weights and moments where they belong; return its step and learning curve.
 
-    Raises RunError where it is damaged or holds the tensors of another model.
+    Raises RunError where it is damaged or belongs to other weights.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "weights.safetensors")
-        moments = load_file(folder / "optimizer.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        moments = load_file(str(folder / "optimizer.safetensors"))
+        head.load_state_dict(load_file(str(folder / "head.safetensors")))
+        restore_state(model, folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"the checkpoint {folder} is damaged ({error}). Delete it and tune again. "
                        "Do: ragtune train --recipe FILE") from error
-    if {name: tensor.shape for name, tensor in weights.items()} != {name: t.shape for name, t in tensors.items()}:
-        raise RunError(f"the checkpoint {folder} holds other weights than those tuned now. Delete it and tune again. "
-                       "Do: ragtune train --recipe FILE")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(weights[name])
     states: dict[int, dict[str, Any]] = {}
     for name, value in moments.items():
         place, _, kind = name.partition(".")
         states.setdefault(int(place), {})[kind] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(state["step"]), list(state["metrics"])
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
