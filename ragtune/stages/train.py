@@ -26,7 +26,7 @@ from ragtune.files import (
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
-from ragtune.models.processes import building_together, is_main, on_main
+from ragtune.models.processes import building_together, is_main, on_main, world_size
 from ragtune.models.remote import is_remote
 from ragtune.models.weights import choose_device
 from ragtune.recipe.places import run_folder, supervised_folder
@@ -43,6 +43,10 @@ from ragtune.training.sft import DIVERGED
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
+
+
+_ALONE = ("ppo",)
+"""Loops of our own, which do not divide their work among processes."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,9 @@ def run_train(
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
+    if world_size() > 1 and method.loop in _ALONE:
+        raise RunError(f"{recipe.training.method} runs in one process, and {world_size()} were launched. Do: ragtune train "
+                       "--recipe FILE, without a launcher")
     start = _find_start(recipe, method, target)
     facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
