@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from tiny_model import make_adapter, make_tiny_model
 
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
-from ragtune.errors import RunError
+from ragtune.errors import ModelError, RunError
 from ragtune.files import building_folder, write_manifest
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.models.language import TransformersGenerator, open_generator
@@ -150,6 +151,8 @@ def test_the_command_merges_runs(section, runs, tmp_path, capsys):
 @pytest.mark.parametrize("is_merging", [True, False])
 def test_adapters_are_switched_per_request_and_nothing_grows(section, tmp_path, monkeypatch, is_merging):
     """Three adapters and the base in turns, in one process: as merged copies of a small model, or beside the weights."""
+    import torch
+
     if not is_merging:
         monkeypatch.setattr("ragtune.models.language.SMALL", 0)
     adapters = [None, *(make_adapter(tmp_path / str(seed), section.model, seed) for seed in range(3))]
@@ -159,8 +162,9 @@ def test_adapters_are_switched_per_request_and_nothing_grows(section, tmp_path, 
     assert isinstance(generator, TransformersGenerator)
 
     def held():
-        models = {id(model): model for model in (generator._base, generator.model, *generator._merged.values())}
-        return len({tensor.data_ptr() for model in models.values() for tensor in model.state_dict().values()})
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     sizes = []
     for turn in range(12):
@@ -169,4 +173,9 @@ def test_adapters_are_switched_per_request_and_nothing_grows(section, tmp_path, 
             assert switched.generate(PROMPTS, 8) == alone[place]
         sizes.append(held())
     assert generator.generate(PROMPTS, 8) == alone[0]
+    rows = [(prompt, place) for place in (2, 0, 3, 1) for prompt in range(3)]
+    together = generator.generate_each([PROMPTS[p] for p, _ in rows], [adapters[place] for _, place in rows], 8)
+    assert together == [alone[place][p] for p, place in rows]
+    with pytest.raises(ModelError, match="found 1 adapters for 3 prompts"):
+        generator.generate_each(PROMPTS, [None], 8)
     assert set(sizes[8:]) == {sizes[-1]}

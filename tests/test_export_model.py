@@ -76,6 +76,19 @@ def test_safetensors_answer_as_the_adapter(recipe, tmp_path, numbers, dtype):
     assert recipe.work not in card
 
 
+@pytest.mark.parametrize(("method", "format_name"),
+                         [("head", "safetensors"), ("head", "ctranslate2"), ("ia3", "safetensors")])
+def test_other_kinds_of_tuned_weights_are_exported(recipe, tmp_path, method, format_name):
+    training = recipe.training.model_copy(update={"method": method, "max_steps": 6, "folder": str(tmp_path / "run")})
+    other = recipe.model_copy(update={"training": training})
+    run_train(other)
+    summary = run_export_model(other, format_name, tmp_path / "out", "float32", questions=4)
+    assert [side.faults for side in summary.parity.sides] == [()] * (1 if format_name == "safetensors" else 2)
+    if format_name == "safetensors":
+        merged = open_generator(recipe.generator.model_copy(update={"model": str(tmp_path / "out")}))
+        assert (merged.logits(PROMPT) - open_generator(recipe.generator).logits(PROMPT)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("numbers", ["float32", "int8"])
 def test_ctranslate2_answers_as_the_adapter(recipe, tmp_path, numbers):
     ctranslate2 = pytest.importorskip("ctranslate2")
@@ -275,7 +288,7 @@ def test_what_cannot_be_exported_is_named(recipe, tmp_path):
     manifest["files"].pop("adapter/adapter_config.json")
     manifest["manifest_sha256"] = hash_manifest(manifest)
     (run / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match=r"prefix_tuning stands beside the weights and cannot be merged.*Serve the adapter"):
+    with pytest.raises(ModelError, match=r"is a soft prompt and cannot be merged.*Serve it beside the base"):
         run_export_model(recipe, "safetensors", tmp_path / "out", run=run)
 
 

@@ -15,7 +15,7 @@ from ragtune.answering.verdict import set_verdict_right
 from ragtune.documents.pack import use_pack
 from ragtune.errors import QuestionError
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Answer, Citation, Hit, Passage, Trace
+from ragtune.records import Answer, Citation, Hit, Message, Passage, Trace
 from ragtune.seams import Generator, Progress, Searcher
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -74,16 +74,8 @@ class Answerer:
         self, items: Sequence[tuple[str, Sequence[Hit]]], progress: Progress | None = None
     ) -> list[Answer]:
         """Answer questions whose hits are already chosen, in batches; a question without hits is closed book."""
-        limit = min(
-            self.recipe.generator.max_prompt_tokens,
-            self.generator.context_tokens - self.recipe.generator.max_new_tokens,
-        )
-        names_rows = self.recipe.answering.names_rows
+        fitted = self.fit_prompts(items)
         with use_pack(self.recipe.pack):
-            fitted = [
-                fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
-                for question, hits in items
-            ]
             completions = self.generator.generate(
                 [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
             )
@@ -91,6 +83,21 @@ class Answerer:
             self._read(question, completion, passages)
             for (question, _), (_, passages), completion in zip(items, fitted, completions)
         ]
+
+    def fit_prompts(
+        self, items: Sequence[tuple[str, Sequence[Hit]]]
+    ) -> list[tuple[tuple[Message, ...], tuple[Passage, ...]]]:
+        """Return the prompt of each question within the token budget, and its passages as they stand there."""
+        limit = min(
+            self.recipe.generator.max_prompt_tokens,
+            self.generator.context_tokens - self.recipe.generator.max_new_tokens,
+        )
+        names_rows = self.recipe.answering.names_rows
+        with use_pack(self.recipe.pack):
+            return [
+                fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+                for question, hits in items
+            ]
 
     def _read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
         """Turn a completion into an answer: figures and verdicts set right, citations resolved, numbers guarded."""

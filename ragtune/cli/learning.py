@@ -187,7 +187,7 @@ def train(
     The method ra_dit_retriever tunes retrieval instead, as `ragtune adapt --what likelihoods` does.
 
     On several GPUs: accelerate launch --config_file SETTINGS -m ragtune.cli.main train --recipe FILE, with settings of your
-    own or those that `ragtune train-settings` names.
+    own or those that `ragtune launch-settings` writes.
     """
     named = {"method": method, "start": start}
     settings = (*settings, *(f"training.{key}={value}" for key, value in named.items() if value))

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "ragtune.cli.answers:evaluate",
     "export": "ragtune.cli.exporting:export",
     "merge-adapters": "ragtune.cli.exporting:merge_adapters",
+    "launch-settings": "ragtune.cli.launching:launch_settings",
     "report": "ragtune.cli.reporting:report",
     "score": "ragtune.cli.scoring:score",
     "judge": "ragtune.cli.judging:judge",

@@ -90,6 +90,25 @@ class LocalGenerator(ABC):
         """Answer with the base model inside the block."""
         return self.with_adapter(None)
 
+    def generate_each(
+        self, prompts: Sequence[Sequence[Message]], adapters: Sequence[Path | None], max_new_tokens: int
+    ) -> list[str]:
+        """Return one greedy completion per prompt, each of its own adapter (None: the base), in the prompts' order.
+
+        For requests that come together and are for different runs: those of one adapter are one batch. Raises ModelError
+        where there is not one adapter for each prompt.
+        """
+        if len(adapters) != len(prompts):
+            raise ModelError(f"found {len(adapters)} adapters for {len(prompts)} prompts. Name one for each, None for the "
+                             "base.")
+        completions = [""] * len(prompts)
+        for adapter in dict.fromkeys(adapters):
+            places = [place for place, other in enumerate(adapters) if other == adapter]
+            with self.with_adapter(adapter):
+                for place, text in zip(places, self.generate([prompts[place] for place in places], max_new_tokens)):
+                    completions[place] = text
+        return completions
+
     def generate(
         self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None = None
     ) -> list[str]:

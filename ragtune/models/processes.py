@@ -35,6 +35,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def is_sharded() -> bool:
+    """Whether accelerate was told to lay the model's parameters in parts on the GPUs (FSDP, DeepSpeed)."""
+    return world_size() > 1 and "true" in (os.environ.get("ACCELERATE_USE_FSDP", "").lower(),
+                                          os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower())
+
+
 def wait_for_all(device: str) -> None:
     """Wait until every process is here. The first call joins them, over gloo on a CPU and over NCCL on CUDA."""
     if world_size() > 1:

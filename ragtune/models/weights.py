@@ -34,8 +34,8 @@ def choose_device(device: str) -> str:
         raise ModelError(f"generator.device is '{device}'. Allowed: auto, cpu, cuda, cuda:0, cuda:1, ...") from error
     if chosen.type == "cuda":
         if chosen.index is not None and world_size() > 1:
-            raise ModelError(f"generator.device is '{device}', and {world_size()} processes were launched, each of which has a "
-                             "GPU of its own. Set generator.device to auto.")
+            raise ModelError(f"generator.device is '{device}', and {world_size()} processes were launched, each of which "
+                             "has a GPU of its own. Set generator.device to auto.")
         number = local_rank() if chosen.index is None else chosen.index
         if not torch.cuda.is_available() or number >= torch.cuda.device_count():
             raise ModelError(

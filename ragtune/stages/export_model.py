@@ -14,7 +14,7 @@ from ragtune.answering.prompt import parse_completion
 from ragtune.datasets.folder import OpenedDataset, open_dataset
 from ragtune.errors import RunError
 from ragtune.files import building_folder, write_manifest
-from ragtune.models.adapt import FILES, check_mergeable
+from ragtune.models.adapt import FILES, check_adapter, check_mergeable
 from ragtune.models.chat import load_chat
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.models.convert import import_ctranslate2
@@ -68,7 +68,7 @@ def run_export_model(
     check_run_fits(opened, "", "", fingerprint_model(recipe.generator.model))
     if format_name == "adapter":
         return _export_adapter(opened, out, started)
-    check_mergeable(opened.adapter)
+    check_mergeable(check_adapter(opened.adapter))
     converter = find_converter(llama_cpp) if format_name == "gguf" else None
     if format_name == "ctranslate2":
         import_ctranslate2()

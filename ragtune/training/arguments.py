@@ -120,6 +120,7 @@ def build_arguments(
         "gradient_checkpointing": training.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
         "deepspeed": training.deepspeed,
+        "ddp_find_unused_parameters": False,  # every tuned parameter has a gradient in each step
         "bf16": has_fast_bfloat16() if is_cpu else not is_float16,
         "fp16": is_float16,
         "use_cpu": is_cpu,
@@ -157,6 +158,10 @@ def _check_settings(job: Job) -> None:
     if training.neftune_alpha and job.method.loop in _DRAWN:
         raise RecipeError(f"training.neftune_alpha is set, and {training.method} learns from answers it draws: noise on the "
                           "embeddings would be in them. Leave it out (null).")
+    if training.packing and job.method.loop != "sft":
+        raise RecipeError(f"training.packing is for supervised tuning on rows, and {training.method} takes others"
+                          + (" (running text fills its rows anyway)" if job.method.loop == "text" else "")
+                          + ". Do: --set training.packing=false")
     if training.deepspeed is None:
         return
     if not Path(training.deepspeed).is_file():

@@ -33,7 +33,7 @@ def merge_weights(section: Generator, adapter: Path, folder: Path, dtype: str) -
     check_base(adapter, section.model)
     chat = load_chat(section)
     with quiet(), explain_loading(section.model):
-        model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model)).eval()
+        model = load_adapter(load_base(section, dtype), adapter, portable_name(section.model))
         save_model(merge_loaded(model, adapter), chat.tokenizer, folder)
 
 

@@ -35,8 +35,8 @@ _WEIGHTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"use_rslora": True
 def fit_reward(job: Job) -> Fit:
     """Tune the generator's model, with one number as its output, to score a pair's better half higher.
 
-    Leaves ``adapter/`` and ``metrics.jsonl``, whose points hold ``accuracy`` and ``eval_accuracy``: the share of pairs,
-    tuned on and held out, that are ordered rightly. ``job.start`` is a supervised run's LoRA or an earlier reward
+    Leaves ``adapter/`` and ``metrics.jsonl``, whose points hold ``pair_accuracy`` and ``eval_pair_accuracy``: the share of
+    pairs, tuned on and held out, that are ordered rightly. ``job.start`` is a supervised run's LoRA or an earlier reward
     model's. Raises RunError for rows that cannot be learned, weights other than low-rank ones and a start of another kind;
     ModelError for a model that cannot be loaded this way.
     """

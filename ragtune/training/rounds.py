@@ -56,6 +56,7 @@ def weigh_answers(actor: Actor, answers: Sequence[Drawn], scores: Sequence[float
         for start in range(0, len(answers), training.batch_size):
             part = answers[start : start + training.batch_size]
             batch, reading = actor.read(part, with_entropy=True)
+            assert reading.entropy is not None
             found = (batch.mask, reading.logps, reading.values, reading.entropy, actor.read_reference(part))
             for name, column in zip(columns, found):
                 padded = torch.nn.functional.pad(column * batch.mask, (0, width - batch.mask.shape[1]))
@@ -108,7 +109,8 @@ def learn(actor: Actor, optimizer: Any, round_: Round, training: Training, step:
             found["grad_norm"] = float(norms[0])
             _check_finite(sum(map(float, norms)), f"a gradient is not finite {where}", training)
             optimizer.step()
-            after_step(actor.model, step - 1)
+            if not updates:  # AdaLoRA's schedule counts rounds, and takes each of its steps once
+                after_step(actor.model, step - 1)
             optimizer.zero_grad(set_to_none=True)
             updates += 1
             sums = {name: value + found[name] for name, value in sums.items()}

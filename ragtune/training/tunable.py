@@ -13,6 +13,7 @@ from ragtune.models.adapt import OWN_TYPE, check_adapter, check_base, load_adapt
 from ragtune.models.bottleneck import add_bottlenecks
 from ragtune.models.changed import WEIGHTS
 from ragtune.models.checkpoint import portable_name, quiet
+from ragtune.models.processes import is_main
 from ragtune.training import chosen, lowrank
 from ragtune.training.job import Job
 
@@ -188,15 +189,19 @@ def count_virtual(model: Any) -> int:
     return int(config.num_virtual_tokens)
 
 
-def save_tuned(model: Any, folder: Path, base_name: str) -> None:
+def save_tuned(model: Any, folder: Path, base_name: str, state: dict[str, Any] | None = None) -> None:
     """Write what was tuned as an adapter folder: adapter_model.safetensors and adapter_config.json.
 
     ``base_name`` names the base without a path of this machine. The folder is to be loaded on the base as it was, also
-    after PiSSA and OLoRA.
+    after PiSSA and OLoRA. ``state`` holds the tensors of a model in parts (sharded.gather_tuned). Of several processes one
+    writes.
     """
+    if not is_main():
+        return
     tuning: Tuning = getattr(model, "ragtune_tuning", Tuning("lora"))
     folder.mkdir(parents=True, exist_ok=True)
-    config = _save_peft(model, folder, tuning) if hasattr(model, "peft_config") else _save_own(model, folder, tuning)
+    save = _save_peft if hasattr(model, "peft_config") else _save_own
+    config = save(model, folder, tuning, state)
     config["base_model_name_or_path"] = base_name
     for key in ("target_modules", "feedforward_modules"):
         if isinstance(config.get(key), list):  # a set in PEFT, in another order each time
@@ -205,23 +210,24 @@ def save_tuned(model: Any, folder: Path, base_name: str) -> None:
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 
 
-def _save_own(model: Any, folder: Path, tuning: Tuning) -> dict[str, Any]:
+def _save_own(model: Any, folder: Path, tuning: Tuning, state: dict[str, Any] | None) -> dict[str, Any]:
     from safetensors.torch import save_file
 
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    opened = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {name: (state[name] if state else p).cpu().contiguous() for name, p in opened.items()}
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     kind = "bottleneck" if "width" in tuning.settings else "weights"
     count = sum(tensor.numel() for tensor in tensors.values())
     return {OWN_TYPE: kind, "weights": tuning.weights, "parameters": count, **tuning.settings}
 
 
-def _save_peft(model: Any, folder: Path, tuning: Tuning) -> dict[str, Any]:
+def _save_peft(model: Any, folder: Path, tuning: Tuning, state: dict[str, Any] | None) -> dict[str, Any]:
     """Let PEFT save the adapter 'default', then make plain what only tuning needs."""
     from safetensors.torch import load_file, save_file
 
     if tuning.rank_pattern is not None:
         model.peft_config["default"].rank_pattern = tuning.rank_pattern
-    model.save_pretrained(str(folder), selected_adapters=["default"])
+    model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=state)
     (folder / "README.md").unlink(missing_ok=True)
     config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if tuning.start:
