@@ -305,7 +305,7 @@ class Training(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps in which the learning rate rises.")
     decay_share: float = Field(0.2, gt=0, le=1, description="warmup_stable_decay: share of steps in which it falls.")
     epochs: float = Field(2.0, gt=0, description="Passes over the training rows.")
-    max_steps: int = Field(-1, ge=-1, description="Optimizer steps; -1 takes epochs.")
+    max_steps: int = Field(-1, ge=-1, description="Optimizer steps, of ppo, grpo, rloo rounds of answers; -1 takes epochs.")
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass.")
     accumulation: int = Field(1, ge=1, description="Forward passes before an optimizer step.")
     packing: bool = Field(False, description="Put several short rows into one, which do not see each other.")

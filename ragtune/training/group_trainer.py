@@ -33,7 +33,7 @@ _CURVE = {
 
 
 def build_trainer(
-    model: Any, arguments: Any, job: Job, plan: Plan, chat: Chat, prompts: Sequence[list[int]], score: Score
+    model: Any, arguments: Any, job: Job, plan: Plan, chat: Chat, prompts: Sequence[Sequence[int]], score: Score
 ) -> Any:
     """Return TRL's trainer of the job's method, on rows that are numbers of prompts already encoded.
 
@@ -70,7 +70,7 @@ def build_trainer(
             """The run folder has its own card; TRL's names paths of this machine."""
 
         def _tokenize_prompts(self, rows: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-            return [prompts[int(row)] for row in rows], None, {}
+            return [list(prompts[int(row)]) for row in rows], None, {}
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             """A round depends on seed, round and weights alone, so a resumed run draws what an unbroken one would."""

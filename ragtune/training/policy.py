@@ -22,7 +22,7 @@ from typing import Any
 from ragtune.errors import ModelError
 from ragtune.files import write_jsonl
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
+from ragtune.models.checkpoint import portable_name, quiet
 from ragtune.models.local import find_stop_ids
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.training.accuracy import open_watch
@@ -31,6 +31,7 @@ from ragtune.training.group_trainer import Score, build_trainer, read_curve
 from ragtune.training.groups import Plan, plan_groups
 from ragtune.training.job import Fit, Job
 from ragtune.training.rewards import build_reward
+from ragtune.training.rollout import encode_prompts
 from ragtune.training.sft import count_parameters, find_checkpoint
 from ragtune.training.tunable import prepare, save_tuned
 
@@ -92,20 +93,6 @@ def _build_arguments(job: Job, plan: Plan, device: str, parameters: int, is_resu
         own["bf16"] = False
     config = GRPOConfig if job.method.loop == "grpo" else RLOOConfig
     return build_arguments(job, len(job.train), 0, device, parameters, is_resumed, config, plan.steps, **own)
-
-
-def encode_prompts(job: Job, chat: Chat) -> list[list[int]]:
-    """Return the token ids of each row's prompt, as served. Raises ModelError where one leaves no room for an answer."""
-    limit = read_context_tokens(read_config(job.generator.model))
-    new = job.generator.max_new_tokens
-    prompts = [chat.encode_prompt(example.prompt) for example in job.train]
-    longest = max(map(len, prompts))
-    if longest + new > limit:
-        raise ModelError(
-            f"a prompt of {longest} tokens and an answer of {new} do not fit the model, which reads {limit}. Build the "
-            "dataset for this model, with generator.max_prompt_tokens within its limit. Do: ragtune dataset --recipe FILE"
-        )
-    return prompts
 
 
 def _watch(job: Job, plan: Plan, chat: Chat, trainer: Any) -> Any:
