@@ -104,8 +104,8 @@ def test_what_a_completion_is_worth(name, completion, outcome, number, citation,
 
 
 @pytest.mark.parametrize(("said", "worth"), [
-    ("$974,402 thousand", 1.0), ("$974.4 million", 0.5), ("$1,000,000 thousand", 0.3686), ("$900,434 thousand", 0.1204),
-    ("$800,000 thousand", 0.0), ("$974,402 million", 0.0), ("8.2%", 0.0), ("none", 0.0),
+    ("$974,402 thousand", 1.0), ("$974.4 million", 1.0), ("$974,403 thousand", 0.5), ("$1,000,000 thousand", 0.3686),
+    ("$900,434 thousand", 0.1204), ("$800,000 thousand", 0.0), ("$974,402 million", 0.0), ("8.2%", 0.0), ("none", 0.0),
     ("974,402 or 974,403 thousand", 0.0),
 ])
 def test_a_number_nearly_right_is_worth_up_to_half(said, worth):
