@@ -60,7 +60,7 @@ def measure(job: Any, held: Sequence[Any], adapter: Path | None, seed: int, samp
     """Return the mean rewards of answers to the held-out rows: 'drawn' and 'greedy'."""
     from ragtune.models.language import open_generator
     from ragtune.seams import GREEDY, Sampling
-    from ragtune.training.rewards import build_reward
+    from ragtune.training.reinforcement.rewards import build_reward
 
     generator: Any = open_generator(job.generator, adapter)
     reward = build_reward(job)

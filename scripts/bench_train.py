@@ -142,7 +142,7 @@ def run_ragtune(job: dict[str, Any], examples: list[Any], is_packed: bool) -> di
     from ragtune.recipe.schema import Generator, Training
     from ragtune.training.job import Job
     from ragtune.training.methods import METHODS
-    from ragtune.training.sft import fit_sft
+    from ragtune.training.supervised.sft import fit_sft
 
     import_libraries()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from ragtune.models.language import TransformersGenerator, open_generator
 from ragtune.models.weights import load_base
 from ragtune.recipe.schema import Generator
 from ragtune.records import Message
-from ragtune.training.combine import WAYS, combine_adapters
+from ragtune.training.exporting.combine import WAYS, combine_adapters
 from ragtune.training.run import open_run
 
 PROMPTS = [[Message(role="user", content=f"[1] Item {n} 2021: 4,21{n}\n\nQuestion: What was item {n}?")] for n in range(3)]

@@ -24,7 +24,7 @@ from ragtune.recipe.load import check_recipe
 from ragtune.records import Message
 from ragtune.stages.export_model import run_export_model
 from ragtune.stages.train import run_train
-from ragtune.training import export_formats
+from ragtune.training.exporting import formats as export_formats
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
 
@@ -154,7 +154,7 @@ def test_a_scaled_adapter_is_blocked_and_shown(recipe, tmp_path, monkeypatch, fo
 
 def test_a_merge_into_a_4_bit_base_is_blocked(recipe, tmp_path, monkeypatch):
     from ragtune.models.weights import load_4bit
-    from ragtune.training import export
+    from ragtune.training.exporting import merge as export
 
     def quantised(section, dtype=None):
         import torch

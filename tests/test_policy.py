@@ -14,10 +14,10 @@ from ragtune.models.chat import load_chat
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Generator, Reinforce, Training
 from ragtune.records import Example, Message, Question
-from ragtune.training.groups import GroupOrder, Plan, plan_groups
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.policy import fit_policy
+from ragtune.training.reinforcement.groups import GroupOrder, Plan, plan_groups
+from ragtune.training.reinforcement.policy import fit_policy
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
 BOTH = pytest.mark.parametrize("method", ["grpo", "rloo"])
@@ -174,7 +174,7 @@ def test_the_divergence_is_taken_off_rloo_s_reward(model, tmp_path, monkeypatch)
 def test_the_reference_is_the_start(model, start, tmp_path, method, has_start, monkeypatch):
     import torch
 
-    from ragtune.training import group_trainer
+    from ragtune.training.reinforcement import group_trainer
 
     references, told = [], []
 

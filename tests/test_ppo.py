@@ -14,13 +14,13 @@ from ragtune.models.language import open_generator
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Generator, Reinforce, Training
 from ragtune.records import Example, Message, Question
-from ragtune.training.actor import Actor
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.ppo import count_rounds, fit_ppo
-from ragtune.training.rollout import choose_rows, collate
-from ragtune.training.rounds import weigh_answers
-from ragtune.training.tunable import prepare
+from ragtune.training.reinforcement.actor import Actor
+from ragtune.training.reinforcement.ppo import count_rounds, fit_ppo
+from ragtune.training.reinforcement.rollout import choose_rows, collate
+from ragtune.training.reinforcement.rounds import weigh_answers
+from ragtune.training.weights.tunable import prepare
 
 ROWS = [Example((Message(role="user", content=f"Question {n}{'?' * (n % 3)}"),), "", {"question_id": f"q{n}"})
         for n in range(6)]
@@ -265,7 +265,7 @@ def test_a_reward_or_loss_that_is_no_number_names_step_and_rows(model, tmp_path,
     with pytest.raises(RunError, match=r"the reward is nan at step 3, of an answer to row \d of train.jsonl"):
         fit_ppo(job_for(model, tmp_path / "reward"), breaking)
     assert (tmp_path / "reward" / "checkpoints" / "checkpoint-2" / "complete").is_file()
-    from ragtune.training import rounds
+    from ragtune.training.reinforcement import rounds
 
     monkeypatch.setattr(rounds, "value_losses", lambda values, *_: values * math.nan)
     with pytest.raises(RunError, match=r"the loss is nan at step 1, on answers to the rows \d.* of train.jsonl. Lower "):

@@ -20,8 +20,9 @@ from ragtune.models.chat import Chat, load_chat
 from ragtune.models.weights import load_base
 from ragtune.recipe.schema import Generator
 from ragtune.records import Example, Pair, Question
-from ragtune.training import arguments, preference
+from ragtune.training import arguments
 from ragtune.training.methods import METHODS
+from ragtune.training.preferences import preference
 
 NAMES = ["dpo", "kto", "orpo", "simpo"]
 TRAIN, TEST = make_pairs(24, 1), make_pairs(9, 2)
@@ -390,7 +391,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(model: Path, tmp_path: Path) 
 def test_a_trl_without_the_experimental_trainers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from ragtune.training.experimental import load_orpo
+    from ragtune.training.preferences.experimental import load_orpo
 
     monkeypatch.setitem(sys.modules, "trl.experimental.orpo", None)
     with pytest.raises(RunError, match=r"TRL .* has no ORPO trainer any more. Install trl 1.16, or .* to dpo"):

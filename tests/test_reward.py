@@ -17,9 +17,10 @@ from ragtune.errors import ModelError, RunError
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Generator
 from ragtune.records import Example, Pair
-from ragtune.training import arguments, reward
+from ragtune.training import arguments
 from ragtune.training.methods import METHODS
-from ragtune.training.reward import load_reward_model
+from ragtune.training.preferences import reward
+from ragtune.training.preferences.reward import load_reward_model
 
 TRAIN, TEST = make_pairs(24, 1), make_pairs(9, 2)
 

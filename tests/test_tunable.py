@@ -18,13 +18,13 @@ from ragtune.models.language import open_generator
 from ragtune.models.weights import load_base
 from ragtune.recipe.schema import Generator, Training
 from ragtune.records import Example, Message
-from ragtune.training.export import merge_adapter
+from ragtune.training.exporting.merge import merge_adapter
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import METHODS
-from ragtune.training.sft import fit_sft
 from ragtune.training.sizes import count_trainable, read_sizes
-from ragtune.training.text import encode_texts, fit_text
-from ragtune.training.tunable import TUNABLE, prepare
+from ragtune.training.supervised.sft import fit_sft
+from ragtune.training.supervised.text import encode_texts, fit_text
+from ragtune.training.weights.tunable import TUNABLE, prepare
 
 LR = {"full": 3e-3, "ia3": 5e-2, "prompt_tuning": 5e-2, "prefix_tuning": 5e-2, "p_tuning": 2e-2, "adalora": 2e-2}
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]

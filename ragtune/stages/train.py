@@ -39,7 +39,7 @@ from ragtune.training.estimate import check_fits
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
-from ragtune.training.sft import DIVERGED
+from ragtune.training.supervised.sft import DIVERGED
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

@@ -27,13 +27,13 @@ from ragtune.models.local import find_stop_ids
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments
-from ragtune.training.group_trainer import Score, build_trainer, read_curve
-from ragtune.training.groups import Plan, plan_groups
 from ragtune.training.job import Fit, Job
-from ragtune.training.rewards import build_reward
-from ragtune.training.rollout import encode_prompts
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.tunable import prepare, save_tuned
+from ragtune.training.reinforcement.group_trainer import Score, build_trainer, read_curve
+from ragtune.training.reinforcement.groups import Plan, plan_groups
+from ragtune.training.reinforcement.rewards import build_reward
+from ragtune.training.reinforcement.rollout import encode_prompts
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
+from ragtune.training.weights.tunable import prepare, save_tuned
 
 
 def fit_policy(job: Job, reward: Score | None = None) -> Fit:

@@ -12,10 +12,10 @@ from ragtune.files import write_jsonl
 from ragtune.models.chat import Chat
 from ragtune.models.local import find_stop_ids
 from ragtune.records import Example
-from ragtune.training.groups import GroupOrder, Plan
 from ragtune.training.job import Job
 from ragtune.training.reference import Reference
-from ragtune.training.sft import build_follower
+from ragtune.training.reinforcement.groups import GroupOrder, Plan
+from ragtune.training.supervised.sft import build_follower
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

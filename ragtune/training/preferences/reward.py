@@ -23,10 +23,10 @@ from ragtune.recipe.schema import Generator
 from ragtune.records import Message
 from ragtune.training.arguments import build_arguments
 from ragtune.training.job import Fit, Job
-from ragtune.training.pairs import as_whole
-from ragtune.training.preference import encode_rows
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.preferences.pairs import as_whole
+from ragtune.training.preferences.preference import encode_rows
+from ragtune.training.preferences.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
 
 TASK = "SEQ_CLS"
 _WEIGHTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}

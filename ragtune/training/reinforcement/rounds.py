@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import RunError
 from ragtune.recipe.schema import Training
-from ragtune.training.actor import Actor
-from ragtune.training.advantages import (
+from ragtune.training.reinforcement.actor import Actor
+from ragtune.training.reinforcement.advantages import (
     estimate_advantages,
     estimate_divergence,
     explained_variance,
@@ -20,9 +20,9 @@ from ragtune.training.advantages import (
     token_rewards,
     whiten,
 )
-from ragtune.training.objective import policy_losses, value_losses
-from ragtune.training.rollout import Drawn
-from ragtune.training.state import after_step, before_step
+from ragtune.training.reinforcement.objective import policy_losses, value_losses
+from ragtune.training.reinforcement.rollout import Drawn
+from ragtune.training.weights.state import after_step, before_step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,11 +22,11 @@ from ragtune.seams import Progress
 from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
 from ragtune.training.job import Fit, Job
-from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS, LengthOrder, encode_examples
-from ragtune.training.sharded import gather_tuned
-from ragtune.training.state import after_step, before_step, keep_state, restore_state
-from ragtune.training.tunable import TUNABLE, count_virtual, find_tunable, prepare, save_tuned
+from ragtune.training.supervised.packing import PackedCollator, check_apart, check_packable, pack_rows
+from ragtune.training.weights.sharded import gather_tuned
+from ragtune.training.weights.state import after_step, before_step, keep_state, restore_state
+from ragtune.training.weights.tunable import TUNABLE, count_virtual, find_tunable, prepare, save_tuned
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

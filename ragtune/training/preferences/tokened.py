@@ -14,10 +14,10 @@ from ragtune.models.checkpoint import portable_name
 from ragtune.training.accuracy import AnswerWatch
 from ragtune.training.arguments import count_steps
 from ragtune.training.job import Fit, Job
-from ragtune.training.pairs import Row, count_tokens
+from ragtune.training.preferences.pairs import Row, count_tokens
 from ragtune.training.rows import LengthOrder
-from ragtune.training.sft import build_follower, curve_of
-from ragtune.training.tunable import save_tuned
+from ragtune.training.supervised.sft import build_follower, curve_of
+from ragtune.training.weights.tunable import save_tuned
 
 
 def build_trainer(

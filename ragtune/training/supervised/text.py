@@ -8,7 +8,7 @@ from typing import Any
 from ragtune.errors import RunError
 from ragtune.models.chat import load_chat
 from ragtune.training.job import Fit, Job
-from ragtune.training.sft import count_window, fit_rows
+from ragtune.training.supervised.sft import count_window, fit_rows
 
 
 def fit_text(job: Job) -> Fit:

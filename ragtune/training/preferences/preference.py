@@ -15,14 +15,22 @@ from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Preference
 from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
-from ragtune.training.experimental import load_orpo, load_simpo
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import SHAPES
-from ragtune.training.pairs import Row, as_sequences, check_labels, check_shape, count_tokens, encode_labels, encode_pairs
-from ragtune.training.reference_rows import build_no_reference, build_reference
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.tokened import build_trainer, check_rows, run_trainer
-from ragtune.training.tunable import prepare, save_tuned
+from ragtune.training.preferences.experimental import load_orpo, load_simpo
+from ragtune.training.preferences.pairs import (
+    Row,
+    as_sequences,
+    check_labels,
+    check_shape,
+    count_tokens,
+    encode_labels,
+    encode_pairs,
+)
+from ragtune.training.preferences.reference_rows import build_no_reference, build_reference
+from ragtune.training.preferences.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
+from ragtune.training.weights.tunable import prepare, save_tuned
 
 SOURCES = {"pairs": ("pairs.jsonl", "pairs_test.jsonl"), "labels": ("kto.jsonl", "kto_test.jsonl")}
 
