@@ -152,8 +152,7 @@ class Service:
             hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
         found = time.perf_counter()
         answerer = Answerer(self.engine, self.searcher, self.recipe)  # type: ignore[arg-type]
-        with use_pack(self.recipe.pack):
-            messages, passages = answerer.fit(question, hits)
+        (messages, passages), = answerer.fit_prompts([(question, hits)])
         fitted = time.perf_counter()
         on_event(Found(passages, trace, found - begun))
 
