@@ -20,15 +20,21 @@ from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
+from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
+from ragtune.server.embedded import RememberingEmbedder, VectorCache
 from ragtune.server.engines import open_streamer
 from ragtune.training.run import check_run_fits, open_run
 
 CLOSED_BOOK = "-closed-book"
 """What a model's id ends with where it answers without retrieval."""
+
+
+class UnknownModel(QuestionError):
+    """A model that is not served."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Served:
 @dataclass(frozen=True)
 class Asking:
     """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
-    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's)."""
+    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's). ``is_seeded`` says
+    that the sampling's seed was asked for."""
 
     question: str
     model: str | None = None
@@ -53,6 +60,7 @@ class Asking:
     tenant: str | None = None
     max_tokens: int | None = None
     sampling: Sampling = GREEDY
+    is_seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,14 @@ class Service:
         self.generator = generator
         self.engine = open_streamer(generator)
         server = recipe.server
-        self.batcher = Batcher(self.engine, server.max_batch, server.max_waiting, server.batch_wait_ms / 1000)
+        # A provider answers many at once, each in its own time: none waits for the slowest of a batch, nor fails with it.
+        batch, writers = (1, server.max_batch) if is_remote(recipe.generator.model) else (server.max_batch, 1)
+        self.batcher = Batcher(self.engine, batch, server.max_waiting, server.batch_wait_ms / 1000, writers)
         self._adapters = dict(adapters)
         self._created = int(time.time())
         self._lock = threading.Lock()
-        self._searcher = searcher
+        self.vectors = VectorCache()
+        self._searcher = self._remembering(searcher)
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -108,11 +119,21 @@ class Service:
         """The index as it is now."""
         return self._searcher.index
 
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens an answer may have."""
+        return self.recipe.server.max_answer_tokens or self.recipe.generator.max_new_tokens
+
     def reload_index(self) -> None:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
-        searcher = open_searcher(self.index.folder, self.recipe.retrieval)
+        searcher = self._remembering(open_searcher(self.index.folder, self.recipe.retrieval))
         with self._lock:
             self._searcher = searcher
+
+    def _remembering(self, searcher: IndexSearcher) -> IndexSearcher:
+        """Return the searcher, its index's embedder with a memory for questions."""
+        searcher.index.embedder = RememberingEmbedder(searcher.index.embedder, self.vectors)
+        return searcher
 
     def add_adapter(self, name: str, adapter: Path) -> None:
         """Serve another run's adapter under this name."""
@@ -131,8 +152,8 @@ class Service:
         if name in (None, "", self.recipe.name):
             return next(iter(models.values()))
         if name not in models:
-            raise QuestionError(f"the model '{name}' is not served. Allowed: {', '.join(models)}."
-                                f"{nearest(str(name), models)}")
+            raise UnknownModel(f"the model '{name}' is not served. Allowed: {', '.join(models)}."
+                               f"{nearest(str(name), models)}")
         return models[str(name)]
 
     def search(self, question: str, k: int, where: str | None = None, tenant: str | None = None) -> tuple[list[Hit], Trace]:
@@ -173,8 +194,9 @@ class Service:
             timings = {name: round(seconds, 5) for name, seconds in timings.items()}
             on_event(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
 
-        most = self.recipe.server.max_answer_tokens or self.recipe.generator.max_new_tokens
-        wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter)
+        most = self.most_tokens
+        wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter,
+                    asking.is_seeded and asking.sampling.temperature > 0)
         return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
 
     def close(self) -> bool:
@@ -183,8 +205,11 @@ class Service:
 
 
 def join_filters(*filters: str | None) -> str | None:
-    """Return the filter that all of these hold for."""
-    given = [f"({each})" for each in filters if each and each.strip()]
+    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
+
+    Raises QuestionError for one that cannot be read.
+    """
+    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
     return " and ".join(given) or None
 
 
