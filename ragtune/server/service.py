@@ -20,14 +20,16 @@ from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
-from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
 from ragtune.server.engines import open_streamer
 from ragtune.training.run import check_run_fits, open_run
 
+MAX_TENANTS = 128
+"""So many tenants' sights of the index are kept ready."""
 CLOSED_BOOK = "-closed-book"
 """What a model's id ends with where it answers without retrieval."""
 
@@ -48,8 +50,8 @@ class Served:
 
 @dataclass(frozen=True)
 class Asking:
-    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
-    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's)."""
+    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: what does not
+    pass it is not there. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's)."""
 
     question: str
     model: str | None = None
@@ -102,6 +104,7 @@ class Service:
         self._created = int(time.time())
         self._lock = threading.Lock()
         self._searcher = searcher
+        self._tenants: dict[str, IndexSearcher] = {}
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -122,7 +125,32 @@ class Service:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
         searcher = open_searcher(self.index.folder, self.recipe.retrieval)
         with self._lock:
-            self._searcher = searcher
+            self._searcher, self._tenants = searcher, {}
+
+    def searcher_for(self, tenant: str | None) -> IndexSearcher:
+        """Return the searcher as a tenant's filter has it: what it does not pass is not there, in hits nor in errors.
+
+        Its ``index`` is the one that routes open, list and cite documents from. None takes the whole. Raises QuestionError
+        for a filter that cannot be a tenant's.
+        """
+        if tenant is None:
+            return self._searcher
+        with self._lock:
+            whole, known = self._searcher, self._tenants
+            own = known.pop(tenant, None)
+            if own is not None:
+                known[tenant] = own  # at the end: the first one is the one unused longest
+                return own
+        own = OwnSearcher(whole, check_tenant(tenant))
+        with self._lock:
+            known[tenant] = own
+            if len(known) > MAX_TENANTS:
+                del known[next(iter(known))]
+        return own
+
+    def index_for(self, tenant: str | None) -> Index:
+        """Return the index as a tenant's filter has it; None takes the whole."""
+        return self.searcher_for(tenant).index
 
     def add_adapter(self, name: str, adapter: Path) -> None:
         """Serve another run's adapter under this name."""
@@ -148,7 +176,8 @@ class Service:
     def search(self, question: str, k: int, where: str | None = None, tenant: str | None = None) -> tuple[list[Hit], Trace]:
         """Return hits and how they were found. Raises QuestionError for an empty question or a bad filter."""
         with use_pack(self.recipe.pack):
-            return search_traced(self.searcher, check_question(question), k, join_filters(tenant, where))
+            return search_traced(self.searcher_for(tenant), check_question(question), k,
+                                 where if where and where.strip() else None)
 
     def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
         """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
@@ -191,15 +220,6 @@ class Service:
     def close(self) -> bool:
         """Take no more questions, finish those there are; return whether all were finished in time."""
         return self.batcher.close(self.recipe.server.drain_s)
-
-
-def join_filters(*filters: str | None) -> str | None:
-    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
-
-    Raises QuestionError for one that cannot be read.
-    """
-    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
-    return " and ".join(given) or None
 
 
 @in_recipe_pack
