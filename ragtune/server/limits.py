@@ -23,8 +23,8 @@ from ragtune.server.state import State
 
 PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
 """What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
-PUBLIC_FOLDERS = ("/static/", "/pages/")
-"""Where the web page's own files lie."""
+PUBLIC_FOLDERS = ("/static/", "/reports/")
+"""Where the web page's own files lie, and reports, whose addresses hold for an hour and are their own keys."""
 UPLOADS = re.compile(r"/v1/documents(/|$)")
 """Paths whose requests may be as large as server.max_upload_mb says."""
 FAILURES_A_MINUTE = 30

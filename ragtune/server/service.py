@@ -20,6 +20,7 @@ from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
+from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
@@ -220,6 +221,15 @@ class Service:
     def close(self) -> bool:
         """Take no more questions, finish those there are; return whether all were finished in time."""
         return self.batcher.close(self.recipe.server.drain_s)
+
+
+def join_filters(*filters: str | None) -> str | None:
+    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
+
+    Raises QuestionError for one that cannot be read.
+    """
+    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
+    return " and ".join(given) or None
 
 
 @in_recipe_pack
