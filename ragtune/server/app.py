@@ -13,6 +13,7 @@ from ragtune import __version__
 from ragtune.server import documents, openai, own
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
+from ragtune.server.limits import protect
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
 
@@ -61,6 +62,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
+    protect(app, state)
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))
