@@ -37,7 +37,7 @@ def test_a_request_and_its_parts_are_spans_of_the_trace_that_was_given() -> None
     parts = [spans[name] for name in ("search", "prompt", "generate", "check")]
     assert {part.parent.span_id for part in parts} == {parent.context.span_id}
     assert [round((part.end_time - part.start_time) / 1e6) for part in parts] == [20, 1, 500, 2]
-    assert all(one.end_time == other.start_time for one, other in zip(parts, parts[1:]))
+    assert [part.end_time for part in parts[:-1]] == [part.start_time for part in parts[1:]]
     assert parts[2].attributes["gen_ai.usage.output_tokens"] == 7
 
 

@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import openai
+from ragtune.server import health, openai
 from ragtune.server.errors import install_errors
+from ragtune.server.operations import install_operations
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
 
 logger = logging.getLogger(__name__)
 ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     openai.routes,
+    health.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -47,7 +49,8 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
         try:
             yield
         finally:
-            finished = await asyncio.to_thread(service.close)
+            state.drain.begin()
+            finished = await asyncio.to_thread(service.close, state.drain.left_s)
             if not finished:
                 logger.warning("some answers were not finished within %.0f s and were ended", state.recipe.server.drain_s)
             for end in reversed(state.on_close):
@@ -57,6 +60,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
+    install_operations(app, state)
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))

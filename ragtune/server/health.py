@@ -156,6 +156,7 @@ def routes(state: State) -> APIRouter:
     """Return the routes that supervisors, load balancers and Prometheus ask."""
     router = APIRouter(tags=["operations"])
     exposed = state.recipe.server.metrics
+    asker = Depends(identify if exposed == "admin" else _anybody)
 
     @router.get("/health", summary="Whether the server lives", response_model=Health)
     async def health() -> Health:
@@ -172,7 +173,7 @@ def routes(state: State) -> APIRouter:
 
     @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse,
                 responses=describe_errors(401, 403, 404), include_in_schema=exposed != "off")
-    def metrics(caller: Any = Depends(identify if exposed == "admin" else _anybody)) -> Response:
+    def metrics(caller: Any = asker) -> Response:
         """As `server.metrics` says: for keys of administrators, for anybody, or not at all."""
         if exposed == "off":
             raise Rejected(404, "there are no metrics here: server.metrics is off.")

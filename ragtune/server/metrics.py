@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ragtune.server.draining import Drain
-from ragtune.server.service import Done, Service
+from ragtune.server.service import Done
+from ragtune.server.state import State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -33,8 +32,7 @@ PROBLEMS = (
 class Metrics:
     """The figures of one server. Methods may be called from any thread."""
 
-    def __init__(self, service: Service, drain: Drain, counters: Mapping[str, Mapping[str, int]] | None = None,
-                 jobs: Any = None) -> None:
+    def __init__(self, state: State) -> None:
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -59,8 +57,7 @@ class Metrics:
             self.problems.labels(kind)
         for direction in ("in", "out"):
             self.tokens.labels(direction)
-        self.counters: dict[str, Mapping[str, int]] = dict(counters or {})
-        self.registry.register(_Now(service, drain, self.counters, jobs))
+        self.registry.register(_Now(state))
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the route's template, never the path that was asked."""
@@ -114,15 +111,16 @@ def kind_of_problem(problem: str) -> str:
 class _Now(Collector):
     """What is true when it is asked: queues, the index, jobs, and the counters that other parts keep."""
 
-    def __init__(self, service: Service, drain: Drain, counters: Mapping[str, Mapping[str, int]], jobs: Any) -> None:
-        self._service, self._drain, self._counters, self._jobs = service, drain, counters, jobs
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures."""
-        service, manifest = self._service, self._service.index.manifest
+        service, drain = self._state.service, self._state.drain
+        manifest = service.index.manifest
         for name, text, value in (
-            ("requests_in_flight", "Requests being answered.", self._drain.in_flight),
-            ("draining", "1 where the server is stopping.", int(self._drain.is_on)),
+            ("requests_in_flight", "Requests being answered.", drain.in_flight),
+            ("draining", "1 where the server is stopping.", int(drain.is_on)),
             ("answers_waiting", "Questions whose answer waits to be written.", service.batcher.waiting),
             ("answers_writing", "Answers being written.", service.batcher.writing),
             ("searches_waiting", "Questions that wait to be searched for.", service.turns.waiting),
@@ -132,14 +130,15 @@ class _Now(Collector):
             ("models", "Models that can be asked.", len(service.models())),
         ):
             yield GaugeMetricFamily(f"ragtune_{name}", text, value=value)
-        for name, counts in self._counters.items():
+        for name, counts in list(service.counters.items()):
             family = CounterMetricFamily(f"ragtune_{name}", f"{name.replace('_', ' ').capitalize()}, by kind.",
                                          labels=["kind"])
             for kind, count in list(counts.items()):
                 family.add_metric([str(kind)], count)
             yield family
-        if self._jobs is not None:
+        count_states = getattr(self._state.jobs, "count_states", None)
+        if count_states is not None:
             jobs = GaugeMetricFamily("ragtune_jobs", "Jobs by state.", labels=["state"])
-            for state, count in self._jobs().items():
+            for state, count in count_states().items():
                 jobs.add_metric([str(state)], count)
             yield jobs

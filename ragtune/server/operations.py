@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,7 +15,7 @@ from ragtune.server.errors import error_response, request_id
 from ragtune.server.health import PATHS, Probe, Pulse
 from ragtune.server.logs import bound_request, log_request, note, noted
 from ragtune.server.metrics import Metrics, end_of
-from ragtune.server.service import Asking, Done, Event
+from ragtune.server.service import Asking, Done
 from ragtune.server.state import State
 from ragtune.server.telemetry import PARTS, Tracing, open_tracing
 
@@ -24,22 +24,19 @@ SPAN = "ragtune_span"
 """Where a request's span stands in its ASGI scope."""
 
 
-def install_operations(app: FastAPI, state: State, counters: Mapping[str, Mapping[str, int]] | None = None,
-                       jobs: Callable[[], Mapping[str, int]] | None = None, exporter: Any = None) -> None:
+def install_operations(app: FastAPI, state: State, exporter: Any = None) -> None:
     """Let an application count, log and trace its requests, and refuse new ones while ``state.drain`` is on.
 
-    ``counters`` are counts that other parts keep (guardrails, caches): name -> kind -> count; ``jobs`` returns the jobs by
-    state. To be called before ``install_errors``, so that requests have their ids by then. ``exporter`` stands in for the
-    one that server.telemetry names. Raises MissingPackage.
+    To be called before ``install_errors``, so that requests have their ids by then. ``exporter`` stands in for the one that
+    server.telemetry names. Raises MissingPackage.
     """
     service = state.service
-    counts: dict[str, Mapping[str, int]] = {"cache_hits": service.cache_hits, **(counters or {})}
-    state.metrics = metrics = Metrics(service, state.drain, counts, jobs)
+    state.metrics = metrics = Metrics(state)
     tracing = open_tracing(state.recipe.server.telemetry, f"ragtune-{state.recipe.name}", exporter)
     pulse = Pulse(service)
     state.probe = Probe(state, pulse)
     service.batcher.listeners += [metrics.count_batch, pulse.heard]
-    service.watchers.append(Watcher(metrics, tracing, state.recipe.server.log_questions))
+    service.watchers.append(Watcher(metrics, tracing))
     state.on_open.append(pulse.ask)
     if tracing is not None:
         state.on_close.append(tracing.close)
@@ -49,23 +46,21 @@ def install_operations(app: FastAPI, state: State, counters: Mapping[str, Mappin
 class Watcher:
     """Hears of every search and every question, and notes, counts and traces it."""
 
-    def __init__(self, metrics: Metrics, tracing: Tracing | None, has_questions: bool) -> None:
-        self._metrics, self._tracing, self._has_questions = metrics, tracing, has_questions
+    def __init__(self, metrics: Metrics, tracing: Tracing | None) -> None:
+        self._metrics, self._tracing = metrics, tracing
 
     def searched(self, question: str, hits: int, seconds: float, trace: Trace) -> None:
         """Take note of a search."""
         self._metrics.count_search(seconds)
         note(question=question, hits=hits, search_ms=round(1000 * seconds, 2), is_fallback=trace.is_fallback or None)
 
-    def asked(self, asking: Asking, model: str) -> Callable[[Event | BaseException], None]:
+    def asked(self, asking: Asking, model: str) -> Callable[[Done | BaseException], None]:
         """Take note of a question, and return what hears how it ends, from whatever thread."""
         notes = noted()
         span = None if notes is None else notes.get(SPAN)
         note(question=asking.question, model=model)
 
-        def end(event: Event | BaseException) -> None:
-            if not isinstance(event, (Done, BaseException)):
-                return
+        def end(event: Done | BaseException) -> None:
             self._metrics.count_answer(event)
             if notes is not None:
                 notes.update(describe_end(event))
