@@ -427,6 +427,11 @@ class Server(Section):
     cors_origins: tuple[str, ...] = Field((), description="Origins of other web pages that may ask; none by default.")
     database: str | None = Field(None, description="postgresql://... for jobs and keys; null: SQLite in the folder.")
     drain_s: float = Field(30.0, ge=0, description="Seconds that running requests get when the server stops.")
+    max_searches: int | None = Field(None, ge=1, description="Searches at once; null: as many as there are processors.")
+    metrics: Literal["admin", "open", "off"] = Field(
+        "admin", description="Who may read /metrics: keys of administrators, anybody, nobody.")
+    log_questions: bool = Field(False, description="Whether the log holds the questions asked.")
+    telemetry: str | None = Field(None, description="OTLP endpoint for traces, http://collector:4318 (extra 'telemetry').")
 
 
 class Recipe(Section):

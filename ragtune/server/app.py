@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import documents, openai, own
+from ragtune.server import documents, health, openai, own
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
 from ragtune.server.limits import protect
+from ragtune.server.operations import install_operations
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
 
@@ -23,6 +24,7 @@ ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     own.routes,
     documents.routes,
     job_routes.routes,
+    health.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -52,7 +54,8 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
         try:
             yield
         finally:
-            finished = await asyncio.to_thread(service.close)
+            state.drain.begin()
+            finished = await asyncio.to_thread(service.close, state.drain.left_s)
             if not finished:
                 logger.warning("some answers were not finished within %.0f s and were ended", state.recipe.server.drain_s)
             for end in reversed(state.on_close):
@@ -63,6 +66,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
     protect(app, state)
+    install_operations(app, state)
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))
