@@ -20,6 +20,7 @@ from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
+from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.seams import GREEDY, Sampling
@@ -29,6 +30,10 @@ from ragtune.training.run import check_run_fits, open_run
 
 CLOSED_BOOK = "-closed-book"
 """What a model's id ends with where it answers without retrieval."""
+
+
+class UnknownModel(QuestionError):
+    """A model that is not served."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,11 @@ class Service:
         """The index as it is now."""
         return self._searcher.index
 
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens an answer may have."""
+        return self.recipe.server.max_answer_tokens or self.recipe.generator.max_new_tokens
+
     def reload_index(self) -> None:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
         searcher = open_searcher(self.index.folder, self.recipe.retrieval)
@@ -131,8 +141,8 @@ class Service:
         if name in (None, "", self.recipe.name):
             return next(iter(models.values()))
         if name not in models:
-            raise QuestionError(f"the model '{name}' is not served. Allowed: {', '.join(models)}."
-                                f"{nearest(str(name), models)}")
+            raise UnknownModel(f"the model '{name}' is not served. Allowed: {', '.join(models)}."
+                               f"{nearest(str(name), models)}")
         return models[str(name)]
 
     def search(self, question: str, k: int, where: str | None = None, tenant: str | None = None) -> tuple[list[Hit], Trace]:
@@ -174,7 +184,7 @@ class Service:
             timings = {name: round(seconds, 5) for name, seconds in timings.items()}
             on_event(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
 
-        most = self.recipe.server.max_answer_tokens or self.recipe.generator.max_new_tokens
+        most = self.most_tokens
         wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter)
         return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
 
@@ -184,8 +194,11 @@ class Service:
 
 
 def join_filters(*filters: str | None) -> str | None:
-    """Return the filter that all of these hold for."""
-    given = [f"({each})" for each in filters if each and each.strip()]
+    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
+
+    Raises QuestionError for one that cannot be read.
+    """
+    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
     return " and ".join(given) or None
 
 

@@ -1,0 +1,63 @@
+"""The application: all routes over one assistant, with its documentation, its errors and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import APIRouter, FastAPI
+
+from ragtune import __version__
+from ragtune.server import openai
+from ragtune.server.errors import install_errors
+from ragtune.server.service import Service
+from ragtune.server.state import State, open_state
+
+logger = logging.getLogger(__name__)
+ROUTES: tuple[Callable[[State], APIRouter], ...] = (
+    openai.routes,
+)
+"""The routes of each area, in the order of the documentation."""
+TAGS = [
+    {"name": "OpenAI", "description": "What clients of OpenAI's API ask: chat completions, embeddings, models. Passages are "
+     "found inside; the citations stand in the field `ragtune`."},
+    {"name": "ragtune", "description": "Ask and search with everything ragtune knows of an answer."},
+    {"name": "documents", "description": "The documents that are answered from."},
+    {"name": "jobs", "description": "Work that takes longer than a request: datasets, training, evaluation, re-indexing."},
+    {"name": "operations", "description": "Whether the server lives, is ready, and how it fares."},
+]
+DESCRIPTION = """
+Questions answered from documents, with citations, by one recipe of [ragtune](/).
+
+Ask with any client of OpenAI's API: set its base URL to this server's `/v1`. Every error has the shape
+`{"error": {"message", "type", "param", "code", "request_id"}}` and says what to do.
+"""
+
+
+def create_app(service: Service, state: State | None = None) -> FastAPI:
+    """Return the application that serves an assistant; ``state.service`` is ``service``."""
+    state = state or open_state(service)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for begin in state.on_open:
+            begin()
+        try:
+            yield
+        finally:
+            finished = await asyncio.to_thread(service.close)
+            if not finished:
+                logger.warning("some answers were not finished within %.0f s and were ended", state.recipe.server.drain_s)
+            for end in reversed(state.on_close):
+                with contextlib.suppress(Exception):
+                    end()
+
+    app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
+                  description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
+    app.state.ragtune = state
+    install_errors(app)
+    for routes in ROUTES:
+        app.include_router(routes(state))
+    return app
