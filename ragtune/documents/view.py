@@ -167,7 +167,7 @@ def _open_page(path: Path, number: int) -> Iterator[Any]:
             try:
                 page = document[number - 1]
             except pypdfium2.PdfiumError as error:
-                raise DocumentError(f"{path.name}: page {number} cannot be loaded ({error}). Export the file again.") from None
+                raise DocumentError(f"{path.name}: page {number} cannot be loaded ({error}). Export it again.") from None
             try:
                 yield page
             finally:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import openai
+from ragtune.server import feedback, openai, pages, reports
 from ragtune.server.errors import install_errors
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
@@ -18,6 +18,9 @@ from ragtune.server.state import State, open_state
 logger = logging.getLogger(__name__)
 ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     openai.routes,
+    feedback.routes,
+    pages.routes,
+    reports.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -26,6 +29,7 @@ TAGS = [
     {"name": "ragtune", "description": "Ask and search with everything ragtune knows of an answer."},
     {"name": "documents", "description": "The documents that are answered from."},
     {"name": "jobs", "description": "Work that takes longer than a request: datasets, training, evaluation, re-indexing."},
+    {"name": "page", "description": "What the web page asks: the assistant in short, pages of documents, reports."},
     {"name": "operations", "description": "Whether the server lives, is ready, and how it fares."},
 ]
 DESCRIPTION = """

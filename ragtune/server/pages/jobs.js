@@ -1,0 +1,2 @@
+export async function showJobs() {}
+export function leaveJobs() {}
