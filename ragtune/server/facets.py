@@ -57,9 +57,10 @@ class Assistant(BaseModel):
 
 
 class Kept(BaseModel):
-    """What a filter keeps."""
+    """What a filter keeps, or what is wrong with it."""
 
-    documents: int
+    documents: int = 0
+    problem: str = Field("", examples=["filter, line 1, column 1: there is no column 'compny'. Did you mean 'company'?"])
 
 
 def describe_assistant(service: Service, caller: Caller) -> Assistant:

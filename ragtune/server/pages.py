@@ -12,10 +12,11 @@ from pydantic import BaseModel, Field
 from ragtune.documents.pack import current_pack, use_pack
 from ragtune.documents.spot import find_quote
 from ragtune.documents.view import Box, Places, draw_page, find_places
-from ragtune.errors import DocumentError, nearest
+from ragtune.errors import DocumentError, QuestionError, nearest
 from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Document
+from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
@@ -79,8 +80,12 @@ def routes(state: State) -> APIRouter:
 
     @router.get("/v1/filter", summary="Check a filter", response_model=Kept, responses=errors)
     def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> Kept:
-        """How many documents a filter keeps; what is wrong with it says the error."""
+        """How many documents a filter keeps, or what is wrong with it."""
         index = state.service.index
+        try:
+            parse_filter(where).check(index.columns(), index.pack.metadata.sidecar)
+        except QuestionError as error:
+            return Kept(problem=str(error))
         return Kept(documents=len(visible_documents(index, join_filters(caller.tenant_filter, where))))
 
     @router.get("/documents/{name}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)

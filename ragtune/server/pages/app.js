@@ -94,4 +94,5 @@ document.addEventListener("keydown", (event) => {
 });
 
 addEventListener("hashchange", () => { if (location.hash !== "#question") turnTo(viewNamed()); });
+addEventListener("documents-changed", start);
 start();

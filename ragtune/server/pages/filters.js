@@ -64,11 +64,12 @@ async function check(field, says, documents) {
   if (!where()) { says.textContent = ""; return; }
   try {
     const kept = await getJson(`v1/filter?${new URLSearchParams({ where: where() })}`);
-    says.textContent = `Keeps ${kept.documents} of ${count(documents, "document")}`;
+    says.className = kept.problem ? "error code" : "faint";
+    says.textContent = kept.problem || `Keeps ${kept.documents} of ${count(documents, "document")}`;
+    if (kept.problem && free) field.setAttribute("aria-invalid", "true");
   } catch (error) {
-    says.className = "error code";
+    says.className = "error";
     says.textContent = error.message;
-    if (free) field.setAttribute("aria-invalid", "true");
   }
 }
 

@@ -13,7 +13,7 @@ export const isOpen = () => !panel.hidden;
 export function openSource(citations, place, from) {
   if (from && !panel.contains(from)) opener = from;
   const citation = citations[place];
-  shown = { citations, place, page: citation.page, asText: shown?.asText || false };
+  shown = { citations, place, page: citation.page, asText: shown?.asText || false, isZoomed: shown?.isZoomed ?? innerWidth < 600 };
   panel.hidden = false;
   byId("desk").classList.add("split");
   if (from) panel.focus({ preventScroll: true });
@@ -62,12 +62,13 @@ function head(name, number, page) {
     el("h2", { title: name }, page?.title || name),
     el("button", { type: "button", class: "plain", "aria-label": "Close the page", onclick: closeSource }, icon("close"))),
   el("div", { class: "line" }, turnTo(number - 1), el("span", { class: "faint" }, `Page ${number}${page ? ` of ${page.pages}` : ""}`), turnTo(number + 1),
-    page?.has_picture && el("button", { type: "button", class: "quiet end", "aria-pressed": String(shown.asText), onclick: () => { shown.asText = !shown.asText; load(name, number, number === cited.page ? cited.quote : ""); } }, "As text")));
+    page?.has_picture && !shown.asText && el("button", { type: "button", class: "quiet end", id: "zoom", "aria-pressed": String(shown.isZoomed), onclick: zoom }, "Larger"),
+    page?.has_picture && el("button", { type: "button", class: shown.asText ? "quiet end" : "quiet", "aria-pressed": String(shown.asText), onclick: () => { shown.asText = !shown.asText; load(name, number, number === cited.page ? cited.quote : ""); } }, "As text")));
 }
 
 async function draw(path, page) {
   const wanted = Math.min(1600, Math.max(600, Math.round(panel.clientWidth * Math.min(2, devicePixelRatio || 1))));
-  const image = el("img", { alt: `Page ${page.number} of ${page.document}`, src: await blobUrl(`${path}/picture?width=${wanted}`) });
+  const image = el("img", { onclick: zoom, alt: `Page ${page.number} of ${page.document}`, src: await blobUrl(`${path}/picture?width=${wanted}`) });
   await image.decode().catch(() => {});
   URL.revokeObjectURL(image.src);
   const put = (box, kind) => {
@@ -86,7 +87,23 @@ function show(page, picture, sheet, name, quote) {
   words.append(page.text.slice(0, start), end > start ? el("mark", {}, page.text.slice(start, end)) : "", page.text.slice(end));
   const lost = quote && !(asText ? page.span : page.lines.length);
   sheet.replaceChildren(lost ? el("p", { class: "faint lost" }, `The line itself was not found on this page: “${quote}”`) : "", asText ? words : picture);
-  const mark = sheet.querySelector(asText ? "mark" : ".hit");
-  if (mark) sheet.scrollTop += mark.getBoundingClientRect().top - sheet.getBoundingClientRect().top - sheet.clientHeight / 3;
+  const mark = bringInView(sheet);
   announce(mark ? `Page ${page.number} of ${name}, at: ${quote}` : `Page ${page.number} of ${name}`);
+}
+
+/** Scroll to the beginning of what is marked; return it. */
+function bringInView(sheet) {
+  sheet.classList.toggle("zoomed", shown.isZoomed);
+  const mark = sheet.querySelector("mark, .hit");
+  if (!mark) return null;
+  const [frame, place] = [sheet.getBoundingClientRect(), mark.getBoundingClientRect()];
+  sheet.scrollTop += place.top - frame.top - sheet.clientHeight / 3;
+  sheet.scrollLeft += place.left - frame.left - 16;
+  return mark;
+}
+
+function zoom() {
+  shown.isZoomed = !shown.isZoomed;
+  byId("zoom")?.setAttribute("aria-pressed", String(shown.isZoomed));
+  bringInView(panel.querySelector(".sheet"));
 }
