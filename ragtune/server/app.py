@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import documents, health, openai, own
+from ragtune.server import documents, feedback, health, openai, own, pages, reports
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
 from ragtune.server.limits import protect
@@ -24,7 +24,10 @@ ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     own.routes,
     documents.routes,
     job_routes.routes,
+    feedback.routes,
+    reports.routes,
     health.routes,
+    pages.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -33,6 +36,7 @@ TAGS = [
     {"name": "ragtune", "description": "Ask and search with everything ragtune knows of an answer."},
     {"name": "documents", "description": "The documents that are answered from."},
     {"name": "jobs", "description": "Work that takes longer than a request: datasets, training, evaluation, re-indexing."},
+    {"name": "page", "description": "What the web page asks: the assistant in short, pages of documents, reports."},
     {"name": "operations", "description": "Whether the server lives, is ready, and how it fares."},
 ]
 DESCRIPTION = """
