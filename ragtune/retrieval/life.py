@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragtune.documents.pack import in_recipe_pack
-from ragtune.documents.read import READERS, Reading, SourceFile, Unreadable, name_documents
+from ragtune.documents.read import READERS, Reading, SourceFile, Unreadable, name_documents, open_documents
 from ragtune.errors import DocumentError, IndexFolderError, nearest
 from ragtune.files import hash_file, read_manifest
 from ragtune.recipe.schema import Recipe
@@ -63,6 +63,27 @@ def remove_documents(recipe: Recipe, folder: Path, names: Sequence[str], report:
     edits = Edits(tuple(path for path in previous.edits.added if path not in gone),
                   tuple(sorted({*previous.edits.removed, *(path for path in gone if not Path(path).is_absolute())})))
     return _write(recipe, folder, previous, digests, edits, started, (), report)
+
+
+@in_recipe_pack
+def follow_files(recipe: Recipe, folder: Path, elsewhere: Path, files: Sequence[Path], removed: Sequence[str] = (),
+                 report: Report | None = None) -> IndexSummary:
+    """Bring the index in line with the documents folder and with ``files``, all that is to be indexed of the folder
+    ``elsewhere``; files that were added from other places stay.
+
+    ``removed`` are paths within the documents folder that are left out, besides those taken out by hand. A file that cannot
+    be read is listed and keeps the others waiting for nothing. Raises as ``build_index`` does.
+    """
+    started, previous = time.perf_counter(), open_previous(Path(folder))
+    has_pages = previous is not None and previous.manifest.get("reading") == READING
+    skip = {path: str(facts["sha256"]) for path, facts in previous.inputs.items()} if previous and has_pages else {}
+    edits = previous.edits if previous else Edits()
+    root = elsewhere.resolve()
+    kept = [path for path in edits.added if not Path(path).is_relative_to(root)]
+    edits = Edits(tuple(sorted({*kept, *(str(Path(file).resolve()) for file in files)})),
+                  tuple(sorted({*edits.removed, *removed})))
+    with open_documents(recipe.documents, skip, report, edits.added, edits.removed) as reading:
+        return write_index(recipe, Path(folder), previous, reading, edits, started, report)
 
 
 def _open(folder: Path) -> Previous:

@@ -1,0 +1,183 @@
+"""The kinds of jobs: what each runs, and which settings of a recipe may be set for it."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ragtune.errors import RecipeError, nearest
+from ragtune.recipe.load import check_recipe
+from ragtune.recipe.places import dataset_folder, evaluation_folder, index_folder, run_folder
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Record
+from ragtune.seams import Report
+
+Run = Callable[[Recipe, "Order", Report], Record]
+NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
+"""What a dataset, run or evaluation may be called: its folder is KIND-NAME in the assistant's work folder."""
+WORDS = {"training.method", "training.weights", "training.target_modules", "training.modules", "index.chunker",
+         "retrieval.method", "retrieval.where", "dataset.where", "dataset.test_where", "dataset.split_by",
+         "evaluation.where"}
+"""Settings of free text that may be set; other texts name files, models and places, which are the recipe's alone."""
+
+
+@dataclass(frozen=True)
+class Order(Record):
+    """What a job's process is told beside its recipe: the server's folder, and the folders it reads and writes."""
+
+    folder: str
+    out: str = ""
+    dataset: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: what it does, in which sections settings may be set, and which folder it writes by default."""
+
+    name: str
+    description: str
+    sections: tuple[str, ...]
+    run: Run
+    place: Callable[[Recipe], Path]
+    takes: tuple[str, ...] = ()
+    """Of 'name', 'dataset' and 'run', what may be named."""
+
+
+def _index(recipe: Recipe, order: Order, report: Report) -> Record:
+    """Bring the index in line with the documents folder and the uploads."""
+    from ragtune.documents.metadata import read_sidecar
+    from ragtune.documents.pack import use_pack
+    from ragtune.retrieval.life import follow_files
+    from ragtune.server.library import Library, write_sidecar
+
+    library = Library(Path(order.folder))
+    library.sweep()
+    uploads, left_out = library.entries(), library.left_out()
+    if uploads:
+        with use_pack(recipe.pack):
+            own = read_sidecar(Path(recipe.documents.metadata)) if recipe.documents.metadata else {}
+        sidecar = Path(order.folder) / "jobs" / "metadata.json"
+        write_sidecar(sidecar, own, uploads)
+        documents = recipe.documents.model_copy(update={"metadata": str(sidecar.resolve())})
+        if recipe.documents.metadata:  # it may lie among the documents, of which it is none
+            documents = documents.model_copy(update={"exclude": (*documents.exclude, *_inside(recipe))})
+        recipe = recipe.model_copy(update={"documents": documents})
+    summary = follow_files(recipe, index_folder(recipe), library.folder, [library.path_of(u) for u in uploads], left_out,
+                           report)
+    library.forget_left_out(left_out)
+    return summary
+
+
+def _inside(recipe: Recipe) -> tuple[str, ...]:
+    """Return a pattern for the recipe's own sidecar where it lies in the documents folder."""
+    root, sidecar = Path(recipe.documents.folder).resolve(), Path(str(recipe.documents.metadata)).resolve()
+    return (sidecar.relative_to(root).as_posix(),) if sidecar.is_relative_to(root) else ()
+
+
+def _dataset(recipe: Recipe, order: Order, report: Report) -> Record:
+    from ragtune.stages.dataset import run_dataset
+
+    return run_dataset(recipe, Path(order.out), report=report)
+
+
+def _train(recipe: Recipe, order: Order, report: Report) -> Record:
+    from ragtune.stages.train import run_train
+
+    return run_train(recipe, Path(order.out), dataset=Path(order.dataset) if order.dataset else None, report=report,
+                     announce=lambda text: print(text, flush=True))  # noqa: T201 - the process's log
+
+
+def _evaluate(recipe: Recipe, order: Order, report: Report) -> Record:
+    from ragtune.stages.evaluate import run_evaluate
+
+    return run_evaluate(recipe, Path(order.out), dataset=Path(order.dataset) if order.dataset else None,
+                        run=Path(order.run) if order.run else None, allow_mismatch=True, report=report)
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (
+    Kind("index", "Bring the index in line with the documents; what did not change is not read again.", ("index",), _index,
+         index_folder),
+    Kind("dataset", "Turn questions into tuning rows.", ("dataset", "retrieval"), _dataset, dataset_folder, ("name",)),
+    Kind("train", "Tune the model on a dataset; the new adapter is served beside the others.", ("training",), _train,
+         run_folder, ("name", "dataset")),
+    Kind("evaluate", "Measure base and tuned on the ladder and write a report.", ("evaluation", "retrieval"), _evaluate,
+         evaluation_folder, ("name", "dataset", "run")),
+)}
+
+
+def find_kind(name: str) -> Kind:
+    """Return a kind of job. Raises RecipeError for an unknown one."""
+    if name not in KINDS:
+        raise RecipeError(f"there is no job of kind '{name}'. Allowed: {', '.join(KINDS)}.{nearest(name, KINDS)}")
+    return KINDS[name]
+
+
+def set_settings(recipe: Recipe, kind: Kind, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with ``section.field`` -> value set on top.
+
+    Raises RecipeError for a field that a job of this kind may not set, that there is not, or that has a wrong value.
+    """
+    values = recipe.model_dump(mode="json")
+    for key, value in settings.items():
+        allowed = allowed_settings(kind)
+        if key not in allowed:
+            raise RecipeError(f"'{key}' cannot be set for a job of kind '{kind.name}'. Allowed: {', '.join(allowed)}."
+                              f"{nearest(key, allowed)}")
+        *sections, field = key.split(".")
+        entry = values
+        for section in sections:
+            entry = entry[section]
+        entry[field] = value
+    return check_recipe(values, "the settings") if settings else recipe
+
+
+def allowed_settings(kind: Kind) -> list[str]:
+    """Return the settings that a job of this kind may set: numbers, switches, choices and the texts of WORDS."""
+    return [key for section in kind.sections for key in _plain_fields(Recipe, section, section)]
+
+
+def _plain_fields(model: type[BaseModel], name: str, path: str) -> list[str]:
+    section = model.model_fields[name].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, BaseModel)
+    found = []
+    for field, info in section.model_fields.items():
+        key, kind = f"{path}.{field}", info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += _plain_fields(section, field, key)
+        elif key in WORDS or not _holds_text(kind):
+            found.append(key)
+    return found
+
+
+def _holds_text(kind: Any) -> bool:
+    """Tell whether a value of this type may be any text."""
+    if kind is str or kind is Any:
+        return True
+    if typing.get_origin(kind) in (typing.Union, types.UnionType, tuple, list, dict):
+        return any(_holds_text(part) for part in typing.get_args(kind))
+    return False
+
+
+def folder_of(place: Path, name: str) -> Path:
+    """Return the folder of this name beside the kind's own. Raises RecipeError for what is no such name."""
+    if not re.fullmatch(NAME, name):
+        raise RecipeError(f"'{name[:80]}' is no name for it. Allowed: up to 40 small letters, digits, - and _.")
+    return place.with_name(f"{place.name}-{name}")
+
+
+def free_folder(place: Path, taken: set[str]) -> Path:
+    """Return the kind's own folder, or the first PLACE-2, PLACE-3 ... where that is there or ``taken``.
+
+    A run that is being served is not written over: those who ask it would get neither the old nor the new one.
+    """
+    choices = (place if number == 1 else place.with_name(f"{place.name}-{number}") for number in range(1, 10_000))
+    return next(choice for choice in choices if not choice.exists() and str(choice) not in taken)

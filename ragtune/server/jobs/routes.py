@@ -1,0 +1,207 @@
+"""The routes of jobs: start one, watch it, read its log, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Union
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from ragtune.errors import RagtuneError, RecipeError
+from ragtune.server.auth import Caller, identify
+from ragtune.server.errors import Rejected, describe_errors
+from ragtune.server.events import ALIVE, EventStream, frame
+from ragtune.server.jobs.jobs import Jobs
+from ragtune.server.jobs.kinds import KINDS, allowed_settings
+from ragtune.server.jobs.record import Job, JobState
+from ragtune.server.state import State
+
+LOOK_S = 0.3
+"""How often a job that somebody watches is looked at."""
+ALIVE_S = 15.0
+LOG_BYTES = 256 << 10
+Asker = Annotated[Caller, Depends(identify)]
+Plain = Union[bool, int, float, str, None]
+EVENTS = """event: progress
+data: {"id": "job_5f0c3b6f1d1e4a90", "state": "running", "task": "embedding", "done": 320, "total": 1200, ...}
+
+event: done
+data: {"id": "job_5f0c3b6f1d1e4a90", "state": "done", "result": {...}, ...}
+
+"""
+
+
+class JobBody(BaseModel):
+    """What is to be done."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: str = Field(examples=["train"], description=f"One of {', '.join(KINDS)}.")
+    settings: dict[str, Union[Plain, list[Plain]]] = Field(
+        {}, examples=[{"training.max_steps": 100}], description="section.field of the recipe -> value, for this job alone. "
+        "See GET /v1/jobs/kinds for those that may be set.")
+    name: Union[str, None] = Field(None, examples=["second"], description="Name of what is made: KIND-NAME.")
+    dataset: Union[str, None] = Field(None, examples=["dataset"], description="Dataset that is read: of GET /v1/datasets.")
+    run: Union[str, None] = Field(None, examples=["run-second"], description="Run that is measured: of GET /v1/runs.")
+
+
+class JobAnswer(BaseModel):
+    """A job: what it does, how far it is, how it ended. Times are seconds since 1970, 0 for what has not been."""
+
+    id: str
+    object: str = "job"
+    kind: str
+    recipe: str
+    settings: dict[str, Any]
+    state: JobState
+    task: str
+    done: int
+    total: int
+    created: float
+    started: float
+    ended: float
+    error: str
+    result: dict[str, Any]
+    interruptions: int = Field(description="How often the server stopped while it ran; it goes on when the server is back.")
+    is_cancelling: bool
+    caller: str
+    version: int
+
+
+class JobList(BaseModel):
+    """Jobs, the newest first."""
+
+    object: str = "list"
+    data: list[JobAnswer]
+
+
+class KindAnswer(BaseModel):
+    """A kind of job."""
+
+    kind: str
+    description: str
+    settings: list[str]
+    takes: list[str]
+
+
+class KindList(BaseModel):
+    """All kinds of jobs."""
+
+    object: str = "list"
+    data: list[KindAnswer]
+
+
+def answer_of(job: Job) -> JobAnswer:
+    """Return a job as it is told."""
+    return JobAnswer(**job.to_dict())
+
+
+def need_admin(caller: Caller) -> None:
+    """Raise Rejected (403) for who may not run or see jobs: they change and tell of what all are served."""
+    if not caller.is_admin:
+        raise Rejected(403, "jobs need an administrator's API key.", code="admin_only")
+
+
+def routes(state: State) -> APIRouter:
+    """Return the routes; the jobs begin and end with the server."""
+    jobs = open_jobs(state)
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+    @router.post("", status_code=202, response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404, 409))
+    def start_job(body: JobBody, caller: Asker) -> JobAnswer:
+        """Queue a job. One runs at a time, in a process of its own."""
+        need_admin(caller)
+        names = {name: value for name in ("name", "dataset", "run") if (value := getattr(body, name)) is not None}
+        try:
+            return answer_of(jobs.submit(body.kind, body.settings, caller.name, names))
+        except RecipeError as error:
+            raise Rejected(400, str(error), param="settings") from None
+
+    @router.get("", response_model=JobList, responses=describe_errors(400, 401, 403))
+    def list_jobs(
+        caller: Asker,
+        state: Annotated[Union[JobState, None], Query(description="Only those in this state.")] = None,
+        kind: Annotated[Union[str, None], Query(description="Only those of this kind.", max_length=40)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> JobList:
+        """List the jobs, the newest first."""
+        need_admin(caller)
+        kind = kind.replace("\0", "") if kind else None
+        return JobList(data=[answer_of(job) for job in jobs.find_all((state,) if state else (), kind, limit)])
+
+    @router.get("/kinds", response_model=KindList, responses=describe_errors(401, 403))
+    def list_kinds(caller: Asker) -> KindList:
+        """List the kinds of jobs, what may be set for each, and which names it takes."""
+        need_admin(caller)
+        return KindList(data=[KindAnswer(kind=kind.name, description=kind.description, settings=allowed_settings(kind),
+                                         takes=list(kind.takes)) for kind in KINDS.values()])
+
+    @router.get("/{job_id}", response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404))
+    def show_job(job_id: str, caller: Asker) -> JobAnswer:
+        """Show a job."""
+        need_admin(caller)
+        return answer_of(jobs.find(job_id.replace("\0", "")))
+
+    @router.delete("/{job_id}", status_code=202, response_model=JobAnswer,
+                   responses=describe_errors(400, 401, 403, 404, 409))
+    def cancel_job(job_id: str, caller: Asker) -> JobAnswer:
+        """Cancel a job: a waiting one is dropped; one that runs is stopped, and nothing half-written is left."""
+        need_admin(caller)
+        return answer_of(jobs.cancel(job_id.replace("\0", "")))
+
+    @router.get("/{job_id}/log", response_class=PlainTextResponse, responses=describe_errors(400, 401, 403, 404))
+    def read_log(job_id: str, caller: Asker) -> PlainTextResponse:
+        """Read the end of a job's log."""
+        need_admin(caller)
+        path = jobs.log_path(job_id.replace("\0", ""))
+        if not path.is_file():
+            return PlainTextResponse("")
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            return PlainTextResponse(file.read(LOG_BYTES).decode("utf-8", errors="replace"))
+
+    @router.get("/{job_id}/events", response_class=EventStream, responses={
+        200: {"description": "Server-sent events: `progress` with the job each time it changes, at last one named by "
+                             "its state: `done`, `failed` or `cancelled`.",
+              "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}}},
+        **describe_errors(400, 401, 403, 404)})
+    async def watch_job(job_id: str, caller: Asker) -> EventStream:
+        """Follow a job to its end."""
+        need_admin(caller)
+        first = await asyncio.to_thread(jobs.find, job_id.replace("\0", ""))
+        return EventStream(_follow(jobs, first))
+
+    return router
+
+
+def open_jobs(state: State) -> Jobs:
+    """Return the jobs of a server, made at the first call; they begin and end with it."""
+    if state.jobs is None:
+        state.jobs = Jobs(state.service, state.recipe, state.folder)
+        state.on_open.append(state.jobs.open)
+        state.on_close.append(state.jobs.close)
+    jobs: Jobs = state.jobs
+    return jobs
+
+
+async def _follow(jobs: Jobs, job: Job) -> AsyncIterator[str]:
+    """Yield an event for each change of a job until it has ended."""
+    loop, version = asyncio.get_running_loop(), -1
+    said = loop.time()
+    while True:
+        if job.version != version:
+            version, said = job.version, loop.time()
+            yield frame(answer_of(job).model_dump(mode="json"), job.state if job.has_ended else "progress")
+        if job.has_ended:
+            return
+        if loop.time() - said > ALIVE_S:
+            said = loop.time()
+            yield ALIVE
+        await asyncio.sleep(LOOK_S)
+        try:
+            job = await asyncio.to_thread(jobs.find, job.id)
+        except RagtuneError as error:
+            yield frame({"error": {"message": str(error)}}, "error")
+            return
