@@ -133,7 +133,8 @@ def install_errors(app: FastAPI) -> None:
 
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
-    said, first = [], None
+    said: list[str] = []
+    first: str | None = None
     for error in errors[:5]:
         place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
         first = first or (error.get("ctx") or {}).get("param") or place or None
