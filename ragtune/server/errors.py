@@ -127,19 +127,43 @@ def install_errors(app: FastAPI) -> None:
     app.add_exception_handler(TimeoutError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_error)
+    app.add_middleware(LastResort)
     app.add_middleware(RequestIds)
 
 
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
-    said, first = [], None
+    said: list[str] = []
+    first: str | None = None
     for error in errors[:5]:
         place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
         first = first or (error.get("ctx") or {}).get("param") or place or None
         said.append((f"{place}: " if place else "") + f"{str(error['msg']).removeprefix('Value error, ')}")
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
     return "; ".join(said) + more, first
+
+
+class LastResort:
+    """ASGI middleware: what no route expected is answered as all errors are, and the connection stays open."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; where its answer has begun already, an error goes on to the server."""
+        is_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or is_begun:
+                raise
+            await error_response(Request(scope, receive), *explain(error))(scope, receive, send)
 
 
 class RequestIds:
