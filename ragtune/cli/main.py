@@ -16,6 +16,7 @@ COMMANDS = {
     "index": "ragtune.cli.documents:index",
     "search": "ragtune.cli.documents:search",
     "ask": "ragtune.cli.answers:ask",
+    "serve": "ragtune.cli.serving:serve",
     "questions": "ragtune.cli.questions:questions",
     "adapt": "ragtune.cli.adapting:adapt",
     "dataset": "ragtune.cli.learning:dataset",
@@ -31,6 +32,7 @@ COMMANDS = {
     "score": "ragtune.cli.scoring:score",
     "judge": "ragtune.cli.judging:judge",
     "benchmark": "ragtune.cli.benchmarking:benchmark",
+    "keys": "ragtune.cli.serving_keys:keys",
 }
 
 

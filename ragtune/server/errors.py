@@ -10,13 +10,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragtune.errors import QuestionError, RagtuneError
 from ragtune.server.batching import Busy
+from ragtune.server.listening import Gone
 from ragtune.server.service import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,10 @@ def install_errors(app: FastAPI) -> None:
             message = f"there is no {request.method} {request.url.path} here. See /docs for what there is."
         return error_response(request, error.status_code, message, headers=error.headers)
 
+    async def on_gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # for the log: nobody reads it
+
+    app.add_exception_handler(Gone, on_gone)
     app.add_exception_handler(RagtuneError, on_error)
     app.add_exception_handler(TimeoutError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
