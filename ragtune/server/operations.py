@@ -21,7 +21,9 @@ from ragtune.server.telemetry import PARTS, Tracing, open_tracing
 
 logger = logging.getLogger(__name__)
 SPAN = "ragtune_span"
-"""Where a request's span stands in its ASGI scope."""
+"""Where a request's span stands among its notes."""
+CALLER = "ragtune_caller"
+"""Where the caller stands in a request's ASGI scope, once it is known."""
 
 
 def install_operations(app: FastAPI, state: State, exporter: Any = None) -> None:
@@ -143,8 +145,9 @@ class Observed:
             self._tracing.end(span, scope["method"], route, status, request_id(scope))
         if scope["path"] in PATHS and status < 500:
             return  # a line every few seconds, from every supervisor, says nothing
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
-        log_request(notes, **fields, **({} if is_whole or not status else {"gone": True}))
+        caller = getattr(scope.get(CALLER), "name", None)
+        log_request(notes, **({"caller": caller} if caller else {}), method=scope["method"], route=route, status=status,
+                    ms=round(1000 * seconds, 1), **({} if is_whole or not status else {"gone": True}))
 
 
 def template_of(scope: Scope) -> str:

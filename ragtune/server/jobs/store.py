@@ -61,6 +61,11 @@ class JobStore:
             query, values = f"{query} and kind = ?", [*values, kind]
         return [_read(row) for row in self._database.ask(f"{query} order by created desc, id limit {int(limit)}", values)]
 
+    def count_states(self) -> dict[str, int]:
+        """Return how many jobs are in each state that any is in."""
+        return {str(state): int(count) for state, count in self._database.ask(
+            "select state, count(*) from ragtune_jobs where recipe = ? group by state", (self.recipe,))}
+
     def ended_since(self, moment: float) -> list[Job]:
         """Return the jobs that ended at this moment or later, the oldest first."""
         return [_read(row) for row in self._database.ask(
