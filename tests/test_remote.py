@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ragtune.errors import MissingPackage, ModelError
 from ragtune.models.language import open_counter, open_generator
 from ragtune.models.remote import PROVIDERS, ChatGenerator, approximate_tokens, is_remote, open_chat
+from ragtune.models.streaming import Wish
 from ragtune.recipe.schema import Generator
 from ragtune.records import Message
 from ragtune.seams import Sampling
@@ -158,3 +159,86 @@ def test_the_estimate_grows_with_the_text(texts):
     longer = [Message(role="user", content=text + " 1,234,567") for text in texts]
     assert approximate_tokens(longer) > approximate_tokens(messages) or not texts
     assert open_counter(SECTION)(messages) == approximate_tokens(messages)
+
+
+def stream_wishes(generator, wishes, enough=1000):
+    pieces = {place: [] for place in range(len(wishes))}
+
+    def say(place, piece):
+        pieces[place].append(piece)
+        return len(pieces[place]) < enough
+
+    return generator.stream(wishes, say), pieces
+
+
+def test_a_provider_s_answers_stream_side_by_side_and_one_can_end():
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGenerationChunk
+
+    closed = []
+
+    class Slow(BaseChatModel):
+        def _generate(self, *_, **__):
+            raise AssertionError("it is streamed")
+
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            try:
+                for word in ("\n", messages[-1].content, " one", " two"):
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+                end = "length" if kwargs.get("max_tokens") == 2 else "stop"
+                yield ChatGenerationChunk(message=AIMessageChunk(
+                    content="", usage_metadata={"input_tokens": 7, "output_tokens": 3, "total_tokens": 10},
+                    response_metadata={"finish_reason": end}))
+            finally:
+                closed.append(messages[-1].content)
+
+        @property
+        def _llm_type(self):
+            return "slow"
+
+    generator = ChatGenerator("openai:x", Slow(), SECTION)
+    wishes = [Wish([PROMPT[0], Message(role="user", content=f"q{n}")], limit) for n, limit in enumerate((96, 2, 96))]
+    written, pieces = stream_wishes(generator, wishes)
+    assert [one.text for one in written] == ["q0 one two", "q1 one two", "q2 one two"]
+    assert [one.stop for one in written] == ["stop", "length", "stop"]
+    assert [(one.prompt_tokens, one.tokens) for one in written] == [(7, 3)] * 3
+    assert ["".join(said) for said in pieces.values()] == [one.text for one in written]
+    closed.clear()
+    cut, _ = stream_wishes(generator, wishes[:1], enough=2)
+    assert (cut[0].text, cut[0].stop) == ("q0", "cancelled")
+    assert cut[0].tokens > 0
+    assert closed == ["q0"], "the connection is closed at once"
+
+
+def test_a_provider_that_breaks_off_and_an_adapter_are_refused(tmp_path):
+    from langchain_core.language_models import GenericFakeChatModel
+
+    def fail():
+        raise ConnectionError("gone\nmore")
+        yield
+
+    generator = ChatGenerator("openai:x", GenericFakeChatModel(messages=fail()), SECTION)
+    with pytest.raises(ModelError, match="did not answer.*Check the network"):
+        stream_wishes(generator, [Wish(PROMPT, 96)])
+    with pytest.raises(ModelError, match="takes no adapter"):
+        stream_wishes(generator, [Wish(PROMPT, 96, adapter=tmp_path)])
+
+
+def test_another_server_gets_its_own_key_and_never_the_provider_s(monkeypatch):
+    seen = []
+    monkeypatch.setattr("langchain.chat_models.init_chat_model",
+                        lambda model, **given: seen.append(given) or fake_chat(["a"]))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider")
+    monkeypatch.delenv("RAGTUNE_UPSTREAM_KEY", raising=False)
+    section = Generator(model="openai:local", base_url="http://127.0.0.1:8080/v1")
+    generator = open_generator(section)
+    monkeypatch.setenv("RAGTUNE_UPSTREAM_KEY", "its-own")
+    open_generator(section)
+    assert [(given["base_url"], given["api_key"], given["stream_usage"]) for given in seen] == [
+        ("http://127.0.0.1:8080/v1", "none", True), ("http://127.0.0.1:8080/v1", "its-own", True)]
+    assert generator.fingerprint == "openai:local@http://127.0.0.1:8080/v1"
+    with pytest.raises(ModelError, match="no model behind a server"):
+        open_generator(Generator(model="bundled", base_url="http://127.0.0.1:8080/v1"))
+    with pytest.raises(ValueError, match="base_url"):
+        Generator(model="openai:x", base_url="file:///etc/passwd")

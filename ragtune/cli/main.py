@@ -16,6 +16,7 @@ COMMANDS = {
     "index": "ragtune.cli.documents:index",
     "search": "ragtune.cli.documents:search",
     "ask": "ragtune.cli.answers:ask",
+    "serve": "ragtune.cli.serving:serve",
     "questions": "ragtune.cli.questions:questions",
     "adapt": "ragtune.cli.adapting:adapt",
     "dataset": "ragtune.cli.learning:dataset",

@@ -38,6 +38,9 @@ def open_generator(section: Section, adapter: Path | None = None) -> Generator:
     ``section.engine`` says what runs a local one. Raises ModelError, MissingPackage (a provider's or engine's package),
     RunError (an adapter that does not fit).
     """
+    if section.base_url and (section.model in UNTUNABLE or not is_remote(section.model)):
+        raise ModelError(f"generator.base_url is set, and '{section.model}' is no model behind a server. Write "
+                         "generator.model: openai:NAME, or leave base_url out.")
     if section.model in UNTUNABLE or is_remote(section.model):
         if adapter is not None:
             raise ModelError(

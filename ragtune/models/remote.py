@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import MissingPackage, ModelError, nearest
+from ragtune.models.streaming import Say, Wish, Written
 from ragtune.recipe.schema import Generator as Section
 from ragtune.records import Message
 from ragtune.seams import Progress, Sampling
@@ -44,6 +47,13 @@ _LENGTH_SETTING = {"ollama": "num_predict", "google_genai": "max_output_tokens",
 _SEED_SETTING = {"openai": "seed", "azure_openai": "seed", "deepseek": "seed", "xai": "seed", "together": "seed",
                  "openrouter": "seed", "ollama": "seed", "google_genai": "seed", "mistralai": "random_seed"}
 """The providers whose chat model takes a seed when it is made. Of these Ollama keeps to it; the others say they try."""
+
+
+UPSTREAM_KEY = "RAGTUNE_UPSTREAM_KEY"
+"""The variable with the key of the server at ``generator.base_url``. The provider's own key is never sent there: a recipe
+from elsewhere could name any address."""
+_LENGTHS = frozenset({"length", "max_tokens", "MAX_TOKENS", "model_length"})
+"""What providers call the end of a completion that was cut."""
 
 
 def is_remote(model: str) -> bool:
@@ -84,8 +94,15 @@ def _open(section: Section, settings: dict[str, Any]) -> BaseChatModel:
     provider, _, model = section.model.partition(":")
     package = PROVIDERS[provider]
     length: dict[str, Any] = {_LENGTH_SETTING.get(provider, "max_tokens"): section.max_new_tokens}
+    upstream: dict[str, Any] = {}
+    if section.base_url:
+        upstream = {"base_url": section.base_url}
+        if provider != "ollama":  # the one that takes no key
+            upstream["api_key"] = os.environ.get(UPSTREAM_KEY) or "none"
+        if provider == "openai":  # usage is counted by default only at OpenAI's own address
+            upstream["stream_usage"] = True
     try:
-        chat: BaseChatModel = init_chat_model(model, model_provider=provider, **settings, **length)
+        chat: BaseChatModel = init_chat_model(model, model_provider=provider, **settings, **length, **upstream)
     except ImportError as error:
         line = f"'ragtune[{_EXTRAS[package]}]'" if package in _EXTRAS else package
         raise MissingPackage(
@@ -104,7 +121,7 @@ class ChatGenerator:
 
     def __init__(self, name: str, chat: BaseChatModel, section: Section) -> None:
         self.name = name
-        self.fingerprint = name
+        self.fingerprint = f"{name}@{section.base_url}" if section.base_url else name
         self.context_tokens = section.max_prompt_tokens + section.max_new_tokens
         self._chat = chat
         self._section = section
@@ -152,6 +169,45 @@ class ChatGenerator:
         if name := _SEED_SETTING.get(self.name.partition(":")[0]):
             settings[name] = sampling.seed + number
         return _open(self._section, settings)
+
+    def stream(self, wishes: Sequence[Wish], say: Say) -> list[Written]:
+        """Write the completions piece by piece as the provider sends them, all at once, each in a thread of its own.
+
+        One that is no longer wanted closes its connection at its next piece. Counts of tokens are the provider's, else
+        estimates. Raises ModelError as ``generate``, and for a wish with an adapter.
+        """
+        if any(wish.adapter for wish in wishes):
+            raise ModelError(f"'{self.name}' takes no adapter. Ask the model without one.")
+        with ThreadPoolExecutor(len(wishes)) as pool:
+            return list(pool.map(self._stream_one, wishes, range(len(wishes)), [say] * len(wishes)))
+
+    def _stream_one(self, wish: Wish, place: int, say: Say) -> Written:
+        provider = self.name.partition(":")[0]
+        chat: Any = self._open(wish.sampling, 0)
+        if wish.max_new_tokens != self._section.max_new_tokens:
+            chat = chat.bind(**{_LENGTH_SETTING.get(provider, "max_tokens"): wish.max_new_tokens})
+        text, told = "", {}
+        counts = {"input_tokens": 0, "output_tokens": 0}
+        is_wanted = True
+        pieces = chat.stream([(m["role"], m["content"]) for m in wish.messages])
+        try:
+            for piece in pieces:
+                counts = {name: max(count, (piece.usage_metadata or {}).get(name, 0)) for name, count in counts.items()}
+                told = {**told, **piece.response_metadata}
+                said = str(piece.text) if text else str(piece.text).lstrip()
+                text += said
+                is_wanted = say(place, said)
+                if not is_wanted:
+                    break
+        except Exception as error:  # providers share no error class
+            raise ModelError(f"'{self.name}' did not answer ({type(error).__name__}: {_first_line(error)}). Check the "
+                             "network, the API key, the model's name and the quota, then ask again.") from error
+        finally:
+            pieces.close()
+        why = {told.get(name) for name in ("finish_reason", "stop_reason", "done_reason")}
+        return Written(text, counts["input_tokens"] or self.count_tokens(wish.messages),
+                       counts["output_tokens"] or approximate_tokens([Message(role="assistant", content=text)]),
+                       "cancelled" if not is_wanted else "length" if why & _LENGTHS else "stop")
 
     def _ask(
         self, chat: Any, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None

@@ -27,12 +27,17 @@ class Written:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked of an engine: the prompt, the most tokens, how they are drawn, with which adapter (None: the base)."""
+    """What is asked of an engine: the prompt, the most tokens, how they are drawn, with which adapter (None: the base).
+
+    ``is_seeded`` says that the asker gave the seed and wants the same again: it is drawn alone, since in a batch what is
+    drawn for a prompt depends on the others.
+    """
 
     messages: Sequence[Message]
     max_new_tokens: int
     sampling: Sampling = GREEDY
     adapter: Path | None = None
+    is_seeded: bool = False
 
 
 @runtime_checkable

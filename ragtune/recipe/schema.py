@@ -128,6 +128,10 @@ class Generator(Section):
     max_prompt_tokens: int = Field(1100, ge=64, description="Most tokens of a rendered prompt; passages are cut to fit.")
     max_new_tokens: int = Field(96, ge=1, description="Most tokens of a completion.")
     batch_size: int = Field(8, ge=1, description="Prompts generated together.")
+    base_url: str | None = Field(
+        None, pattern=r"^https?://[^\s@]+$", description="For provider:model, another server of the provider's API: "
+        "openai:NAME with http://localhost:8080/v1 is vLLM or llama.cpp. Its key: environment RAGTUNE_UPSTREAM_KEY."
+    )
 
 
 class Answering(Section):

@@ -44,14 +44,16 @@ class Ticket:
 
 
 class Batcher:
-    """One thread that takes what waits, by sampling and adapter alike, and has the engine write it in one batch.
+    """A thread that takes what waits, by sampling and adapter alike, and has the engine write it in one batch; of an engine
+    that waits for others, like a provider's, ``writers`` threads.
 
     A batch takes at most ``max_batch`` requests and waits ``wait_s`` for company; beyond ``max_waiting`` requests in the
     queue ``submit`` raises Busy. Requests are served in their order, save that those alike go together. ``listeners`` are
     called, in the writing thread, with the size of each batch, the seconds it took and its error or None.
     """
 
-    def __init__(self, engine: Streamer, max_batch: int, max_waiting: int, wait_s: float = 0.005) -> None:
+    def __init__(self, engine: Streamer, max_batch: int, max_waiting: int, wait_s: float = 0.005,
+                 writers: int = 1) -> None:
         self.engine = engine
         self._max_batch, self._max_waiting, self._wait_s = max_batch, max_waiting, wait_s
         self._waiting: list[Ticket] = []
@@ -63,6 +65,9 @@ class Batcher:
         self.listeners: list[Callable[[int, float, BaseException | None], None]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+        self._others = [threading.Thread(target=self._run, name=f"writer {n}", daemon=True) for n in range(2, writers + 1)]
+        for other in self._others:
+            other.start()
 
     @property
     def waiting(self) -> int:
@@ -105,14 +110,20 @@ class Batcher:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join(drain_s)
-        if self._thread.is_alive():
+        if not self._join(drain_s):
             with self._changed:
                 for ticket in [*self._waiting, *self._writing]:
                     ticket.cancel()
-            self._thread.join(5.0)
+            self._join(5.0)
             return False
         return True
+
+    def _join(self, seconds: float) -> bool:
+        """Wait for the threads to end; return whether they have."""
+        deadline = time.monotonic() + seconds
+        for thread in (self._thread, *self._others):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in (self._thread, *self._others))
 
     def _run(self) -> None:
         while True:
@@ -138,10 +149,10 @@ class Batcher:
                 return []
             first = self._waiting[0].wish
             alike = [t for t in self._waiting if (t.wish.adapter, t.wish.sampling) == (first.adapter, first.sampling)]
-            batch = alike[: self._max_batch]
+            batch = alike[: 1 if first.is_seeded else self._max_batch]
             for ticket in batch:
                 self._waiting.remove(ticket)
-            self._writing = batch
+            self._writing = [*self._writing, *batch]
             return batch
 
     def _write(self, batch: list[Ticket]) -> None:
@@ -164,7 +175,7 @@ class Batcher:
         took = time.perf_counter() - begun
         self._seconds = 0.7 * self._seconds + 0.3 * took
         with self._changed:
-            self._writing = []
+            self._writing = [ticket for ticket in self._writing if all(ticket is not other for other in batch)]
             self._begun.remove(begun)
         for listener in self.listeners:
             with contextlib.suppress(Exception):

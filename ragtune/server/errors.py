@@ -10,13 +10,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragtune.errors import QuestionError, RagtuneError
 from ragtune.server.batching import Busy
+from ragtune.server.listening import Gone
+from ragtune.server.logs import bound_request
 from ragtune.server.service import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -118,11 +120,15 @@ def install_errors(app: FastAPI) -> None:
             message = f"there is no {request.method} {request.url.path} here. See /docs for what there is."
         return error_response(request, error.status_code, message, headers=error.headers)
 
+    async def on_gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # for the log: nobody reads it
+
+    app.add_exception_handler(Gone, on_gone)
     app.add_exception_handler(RagtuneError, on_error)
     app.add_exception_handler(TimeoutError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_error)
+    app.add_middleware(LastResort)
     app.add_middleware(RequestIds)
 
 
@@ -135,6 +141,29 @@ def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
         said.append((f"{place}: " if place else "") + f"{str(error['msg']).removeprefix('Value error, ')}")
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
     return "; ".join(said) + more, first
+
+
+class LastResort:
+    """ASGI middleware: what no route expected is answered as all errors are, and the connection stays open."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; where its answer has begun already, an error goes on to the server."""
+        is_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or is_begun:
+                raise
+            await error_response(Request(scope, receive), *explain(error))(scope, receive, send)
 
 
 class RequestIds:
@@ -158,4 +187,5 @@ class RequestIds:
                 message["headers"] = [*kept, (name, value)]
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        with bound_request(scope[KEY]):
+            await self.app(scope, receive, send_with_id)

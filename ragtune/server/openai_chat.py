@@ -82,7 +82,8 @@ class Chat:
             self.notes.append(f"max_tokens {asked} was lowered to this server's limit, {most}")
         question, notes = read_question(body)
         self.notes += notes
-        return Asking(question, self.model.id, wanted.k, where, caller.tenant_filter, asked, read_sampling(body))
+        return Asking(question, self.model.id, wanted.k, where, caller.tenant_filter, asked, read_sampling(body),
+                      body.seed is not None)
 
     async def whole(self, request: Request) -> Completion:
         """Return the completion. Raises QuestionError, Busy, TimeoutError, Gone."""

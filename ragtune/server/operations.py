@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragtune.records import Trace
 from ragtune.server.errors import error_response, request_id
 from ragtune.server.health import PATHS, Probe, Pulse
-from ragtune.server.logs import bound_request, log_request, note, noted
+from ragtune.server.logs import log_request, note, noted
 from ragtune.server.metrics import Metrics, end_of
 from ragtune.server.service import Asking, Done
 from ragtune.server.state import State
@@ -29,7 +29,7 @@ CALLER = "ragtune_caller"
 def install_operations(app: FastAPI, state: State, exporter: Any = None) -> None:
     """Let an application count, log and trace its requests, and refuse new ones while ``state.drain`` is on.
 
-    To be called before ``install_errors``, so that requests have their ids by then. ``exporter`` stands in for the one that
+    To be called before ``install_errors``, which gives requests their ids. ``exporter`` stands in for the one that
     server.telemetry names. Raises MissingPackage.
     """
     service = state.service
@@ -107,21 +107,21 @@ class Observed:
             await send(message)
 
         span = self._begin_span(scope) if self._tracing is not None and not is_watch else None
-        with bound_request(request_id(scope)) as notes:
-            notes[SPAN] = span
-            is_counted = not is_watch and drain.enter()
-            try:
-                if is_counted or is_watch:
-                    await self.app(scope, receive, watched)
-                else:
-                    await self._refuse(scope, receive, watched)
-            except BaseException:
-                status = status or 500  # the answer is written further out
-                raise
-            finally:
-                if is_counted:
-                    drain.leave()
-                self._end(scope, notes, span, status, is_whole, time.perf_counter() - begun)
+        notes = noted() or {}
+        notes[SPAN] = span
+        is_counted = not is_watch and drain.enter()
+        try:
+            if is_counted or is_watch:
+                await self.app(scope, receive, watched)
+            else:
+                await self._refuse(scope, receive, watched)
+        except BaseException:
+            status = status or 500  # the answer is written further out
+            raise
+        finally:
+            if is_counted:
+                drain.leave()
+            self._end(scope, notes, span, status, is_whole, time.perf_counter() - begun)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastapi import Request

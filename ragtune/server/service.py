@@ -25,6 +25,7 @@ from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
+from ragtune.server.embedded import RememberingEmbedder, VectorCache
 from ragtune.server.engines import open_streamer
 from ragtune.server.turns import Turns
 from ragtune.training.run import check_run_fits, open_run
@@ -50,7 +51,8 @@ class Served:
 @dataclass(frozen=True)
 class Asking:
     """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
-    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's)."""
+    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's). ``is_seeded`` says
+    that the sampling's seed was asked for."""
 
     question: str
     model: str | None = None
@@ -59,6 +61,7 @@ class Asking:
     tenant: str | None = None
     max_tokens: int | None = None
     sampling: Sampling = GREEDY
+    is_seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,14 +118,17 @@ class Service:
         self.generator = generator
         self.engine = open_streamer(generator)
         server = recipe.server
-        self.batcher = Batcher(self.engine, server.max_batch, server.max_waiting, server.batch_wait_ms / 1000)
+        # A provider answers many at once, each in its own time: none waits for the slowest of a batch, nor fails with it.
+        batch, writers = (1, server.max_batch) if is_remote(recipe.generator.model) else (server.max_batch, 1)
+        self.batcher = Batcher(self.engine, batch, server.max_waiting, server.batch_wait_ms / 1000, writers)
         self.turns = Turns(server.max_searches, server.max_waiting)
         self.watchers: list[Watch] = []
         self.counters: dict[str, Mapping[str, int]] = {}
         self._adapters = dict(adapters)
         self._created = int(time.time())
         self._lock = threading.Lock()
-        self._searcher = searcher
+        self.vectors = VectorCache()
+        self._searcher = self._remembering(searcher)
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -141,9 +147,14 @@ class Service:
 
     def reload_index(self) -> None:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
-        searcher = open_searcher(self.index.folder, self.recipe.retrieval)
+        searcher = self._remembering(open_searcher(self.index.folder, self.recipe.retrieval))
         with self._lock:
             self._searcher = searcher
+
+    def _remembering(self, searcher: IndexSearcher) -> IndexSearcher:
+        """Return the searcher, its index's embedder with a memory for questions."""
+        searcher.index.embedder = RememberingEmbedder(searcher.index.embedder, self.vectors)
+        return searcher
 
     def add_adapter(self, name: str, adapter: Path) -> None:
         """Serve another run's adapter under this name."""
@@ -217,7 +228,8 @@ class Service:
             tell(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
 
         most = self.most_tokens
-        wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter)
+        wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter,
+                    asking.is_seeded and asking.sampling.temperature > 0)
         return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
 
     def close(self, drain_s: float | None = None) -> bool:
