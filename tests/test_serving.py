@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from served import make_documents
+from served import make_documents, served_recipe
 
 pytest.importorskip("fastapi")
 
@@ -29,28 +29,25 @@ def test_a_taken_port_is_one_clear_error() -> None:
         serving.bind("no.such.host.invalid", 0)
 
 
-@pytest.mark.parametrize(("host", "is_own"), [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True),
-                                              ("0.0.0.0", False), ("::", False), ("10.0.0.7", False), ("box", False)])
-def test_wider_than_this_machine_wants_keys(host: str, is_own: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    assert serving.is_loopback(host) is is_own
-    serving.check_bound(host, True, False)
-    if is_own:
-        serving.check_bound(host, False, False)
-        return
-    with pytest.raises(RecipeError, match="anybody.*ragtune keys add NAME.*--insecure"):
-        serving.check_bound(host, False, False)
-    serving.check_bound(host, False, True)
-    assert "no API key is asked for" in capsys.readouterr().err
+def with_host(home: Path, host: str, **server: Any) -> Recipe:
+    return serving.with_address(served_recipe(home, server=server), host, None)
 
 
-def test_keys_are_needed_where_one_was_made_or_the_recipe_says_so() -> None:
-    def state(wanted: bool | None, *made: str) -> SimpleNamespace:
-        recipe = Recipe().model_copy(update={"server": Recipe().server.model_copy(update={"keys": wanted})})
-        return SimpleNamespace(recipe=recipe, keys=SimpleNamespace(entries=lambda: made))
+def test_wider_than_this_machine_wants_keys_and_insecure_passes_over_none(tmp_path: Path) -> None:
+    from ragtune.server.keys import open_keys
+    from ragtune.server.state import server_folder
 
-    assert [serving.needs_keys(state(*given)) for given in (  # type: ignore[arg-type]
-        (None,), (None, "k"), (True,), (False, "k"))] == [False, True, True, False]
-    assert not serving.needs_keys(SimpleNamespace(recipe=Recipe(), keys=None))  # type: ignore[arg-type]
+    own = with_host(tmp_path, "127.0.0.1")
+    assert serving.check_reach(own, False) == (own, None)
+    wide = with_host(tmp_path, "0.0.0.0")
+    with pytest.raises(RecipeError, match=r"no API key was made.*ragtune keys add.*--insecure"):
+        serving.check_reach(wide, False)
+    recipe, warning = serving.check_reach(wide, True)
+    assert recipe.server.keys is False
+    assert "anybody who reaches 0.0.0.0" in str(warning)
+    open_keys(wide, server_folder(wide)).add("one")
+    for is_insecure in (False, True):
+        assert serving.check_reach(wide, is_insecure) == (wide, None), "a key was made: it is asked for"
 
 
 def test_a_missing_package_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,18 +61,23 @@ def test_serve_says_where_and_what_then_runs(tmp_path: Path, monkeypatch: pytest
     recipe = home / "recipe.yaml"
     recipe.write_text(f"name: t\nwork: {home}/work\nindex: {{embedder: hash}}\ngenerator: {{model: extractive}}\n"
                       f"documents: {{folder: {home}/documents}}\n")
-    seen = []
-    monkeypatch.setattr(serving, "run",
-                        lambda app, listener, drain_s: seen.append((app.title, listener.getsockname(), drain_s)))
+    seen: list[tuple[Any, ...]] = []
+
+    def run(app: Any, state: Any, listener: socket.socket) -> int:
+        seen.append((app.title, listener.getsockname(), state.recipe.server.port))
+        return len(seen) - 1
+
+    monkeypatch.setattr(serving, "run", run)
     said = CliRunner().invoke(serving.serve, ["--recipe", str(recipe), "--port", "0"])
     assert said.exit_code == 0, said.output
-    title, (host, port), drain_s = seen[0]
-    assert (title, host, drain_s) == ("ragtune: t", "127.0.0.1", 30.0)
+    title, (host, port), asked = seen[0]
+    assert (title, host, asked) == ("ragtune: t", "127.0.0.1", 0)
     assert f"t is served at http://127.0.0.1:{port}" in said.output
     assert "t-base, t-base-closed-book" in said.output
     assert "none needed" in said.output
     told = CliRunner().invoke(serving.serve, ["--recipe", str(recipe), "--port", "0", "--json"])
     assert json.loads(told.stdout)["models"] == ["t-base", "t-base-closed-book"]
+    assert told.exit_code == 1, "the server's own exit code"
     refused = CliRunner().invoke(serving.serve, ["--recipe", str(recipe), "--port", "0", "--host", "0.0.0.0"])
     assert isinstance(refused.exception, RecipeError)
     assert len(seen) == 2

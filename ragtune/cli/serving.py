@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +14,6 @@ if TYPE_CHECKING:
     from ragtune.recipe.schema import Recipe
     from ragtune.server.state import State
 
-LOG: dict[str, Any] = {
-    "version": 1, "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
-    "loggers": {"uvicorn": {"level": "WARNING", "handlers": ["stderr"], "propagate": False},
-                "ragtune": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
-}
-"""What uvicorn is told of logging: its own chatter is left out, what is said here stands on stderr."""
-
 
 @click.command()
 @recipe_options()
@@ -32,15 +21,20 @@ LOG: dict[str, Any] = {
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. [the recipe's, 8000]")
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="A run whose adapter is served beside the base; repeatable. [all runs of the recipe]")
-@click.option("--insecure", is_flag=True, help="Listen beyond this machine although no key is asked for.")
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine although no API key was made.")
 @mismatch_option
+@click.pass_context
 def serve(
-    recipe_name: str, settings: tuple[str, ...], as_json: bool, host: str | None, port: int | None,
-    runs: tuple[Path, ...], insecure: bool, allow_mismatch: bool,
+    context: click.Context, recipe_name: str, settings: tuple[str, ...], as_json: bool, host: str | None,
+    port: int | None, runs: tuple[Path, ...], insecure: bool, allow_mismatch: bool,
 ) -> None:
-    """Serve the assistant over HTTP, until Ctrl-C: OpenAI's API under /v1, its documentation at /docs."""
+    """Serve the assistant over HTTP, until Ctrl-C: its page at /, OpenAI's API under /v1, described at /docs.
+
+    Ctrl-C or SIGTERM takes no more requests and finishes those there are, within server.drain_s; a second one ends at once.
+    """
     recipe = with_address(read_recipe(recipe_name, settings), host, port)
     check_packages()
+    recipe, warning = check_reach(recipe, insecure)
     listener = bind(recipe.server.host, recipe.server.port)
     try:
         with progress():
@@ -51,11 +45,13 @@ def serve(
             service = open_service(recipe, runs, allow_mismatch)
             state = open_state(service)
             app = create_app(service, state)
-        check_bound(recipe.server.host, needs_keys(state), insecure)
         describe(state, listener, as_json)
-        run(app, listener, recipe.server.drain_s)
+        if warning:
+            click.secho(f"Warning: {warning}", err=True, bold=True)
+        code = run(app, state, listener)
     finally:
         listener.close()
+    context.exit(code)
 
 
 def with_address(recipe: Recipe, host: str | None, port: int | None) -> Recipe:
@@ -65,19 +61,44 @@ def with_address(recipe: Recipe, host: str | None, port: int | None) -> Recipe:
 
 
 def check_packages() -> None:
-    """Raise MissingPackage where the packages of the extra 'server' are not installed."""
+    """Raise MissingPackage where packages of the extra 'server' are not installed."""
     import importlib.util
 
     from ragtune.errors import MissingPackage
 
-    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    wanted = {"fastapi": "fastapi", "uvicorn": "uvicorn", "huey": "huey", "prometheus_client": "prometheus-client",
+              "python_multipart": "python-multipart"}
+    missing = [package for name, package in wanted.items() if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingPackage(f"serving needs the package {' and '.join(missing)}, which is not installed. "
-                             "Do: pip install 'ragtune[server]'")
+        raise MissingPackage(f"serving needs {' and '.join(missing)}, not installed here. Do: pip install 'ragtune[server]'")
+
+
+def check_reach(recipe: Recipe, is_insecure: bool) -> tuple[Recipe, str | None]:
+    """Return the recipe and a warning about who can reach the server, None where there is nothing to say.
+
+    ``is_insecure`` counts only where no key was made: none that was is passed over by it. Raises RecipeError where others
+    could ask without a key.
+    """
+    from ragtune.errors import RecipeError
+    from ragtune.server.auth import check_exposure
+    from ragtune.server.keys import open_keys
+    from ragtune.server.state import server_folder
+
+    keys = open_keys(recipe, server_folder(recipe))
+    try:
+        return recipe, check_exposure(recipe.server, keys)
+    except RecipeError as error:
+        if not is_insecure:
+            raise RecipeError(f"{error} Or, on a network you trust, say --insecure.") from None
+    server = recipe.server.model_copy(update={"keys": False})
+    return recipe.model_copy(update={"server": server}), check_exposure(server, keys)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that has this address. Raises RecipeError where it cannot be had."""
+    """Return a socket that listens on this address. Raises RecipeError where it cannot be had.
+
+    It listens already while the model is loaded, so that a second server of its port is told so at once.
+    """
     import errno
 
     from ragtune.errors import RecipeError
@@ -91,7 +112,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        listener.listen(2048)  # a second server of this port is told so now, not once its model is loaded
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -102,58 +123,28 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def needs_keys(state: State) -> bool:
-    """Whether requests need an API key: as server.keys says, else where one was made."""
-    wanted = state.recipe.server.keys
-    return bool(state.keys is not None and state.keys.entries()) if wanted is None else wanted
-
-
-def check_bound(host: str, has_keys: bool, is_insecure: bool) -> None:
-    """Raise RecipeError where others could ask without a key."""
-    from ragtune.errors import RecipeError
-
-    if is_loopback(host) or has_keys:
-        return
-    if not is_insecure:
-        raise RecipeError(f"on {host} anybody who reaches this machine could ask, upload and delete: no API key is asked "
-                          "for. Make one: ragtune keys add NAME, or listen on 127.0.0.1, or say --insecure.")
-    click.secho(f"Warning: no API key is asked for on {host}. Whoever reaches this machine can ask, upload and delete.",
-                err=True, bold=True)
-
-
 def describe(state: State, listener: socket.socket, as_json: bool) -> None:
     """Print where it listens, what is served, and whether keys are needed."""
-    name = listener.getsockname()
     host = state.recipe.server.host
-    url = f"http://{f'[{host}]' if ':' in host else host}:{name[1]}"
-    models: Sequence[str] = [model.id for model in state.service.models()]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    models = [model.id for model in state.service.models()]
     if as_json:
-        print_json({"url": url, "models": models, "keys": needs_keys(state), "folder": str(state.folder)})
+        print_json({"url": url, "models": models, "needs_key": state.keys.needs_key, "folder": str(state.folder)})
     else:
         click.echo(f"{state.recipe.name} is served at {url}\n"
                    f"  API     {url}/v1 (OpenAI's), described at {url}/docs\n"
                    f"  models  {', '.join(models)}\n"
-                   f"  keys    {'needed: Authorization: Bearer KEY' if needs_keys(state) else 'none needed'}\n"
+                   f"  keys    {'needed: Authorization: Bearer KEY' if state.keys.needs_key else 'none needed'}\n"
+                   f"  files   {state.folder}\n"
                    "Ctrl-C ends it.")
     click.get_text_stream("stdout").flush()
 
 
-def run(app: Any, listener: socket.socket, drain_s: float) -> None:
-    """Serve until the process is told to stop; what is being answered then is finished within ``drain_s``."""
-    import contextlib
-    import math
+def run(app: Any, state: State, listener: socket.socket) -> int:
+    """Serve until the process is told to stop, and return the exit code."""
+    from ragtune.server.draining import run_server
+    from ragtune.server.logs import install_logs
 
-    import uvicorn
-
-    config = uvicorn.Config(app, log_config=LOG, access_log=False, server_header=False, lifespan="on",
-                            timeout_graceful_shutdown=math.ceil(drain_s))
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-        uvicorn.Server(config).run(sockets=[listener])
+    server = state.recipe.server
+    install_logs(server.log_questions)
+    return run_server(app, state.drain, server.host, server.port, sockets=[listener])

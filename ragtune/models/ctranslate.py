@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ragtune.errors import ModelError
 from ragtune.files import read_manifest
@@ -19,6 +19,7 @@ from ragtune.models.weights import SMALL, choose_device
 from ragtune.recipe.schema import Generator as Section
 from ragtune.seams import Sampling
 
+T = TypeVar("T")
 APART = 16
 """Tokens by which prompts of one batch may differ: CTranslate2 reads the shortest at once and the rest token by token."""
 
@@ -105,55 +106,66 @@ class CTranslateGenerator(LocalGenerator):
         return engine, is_small
 
     def _complete(self, batch: list[list[int]], max_new_tokens: int, sampling: Sampling) -> list[str]:
-        drawing: dict[str, Any] = {"sampling_topk": 1}
-        if sampling.temperature:
-            drawing = {"sampling_topk": 0, "sampling_topp": sampling.top_p, "sampling_temperature": sampling.temperature}
         completions = []
-        for group in [batch] if self._is_small else _alike(batch):
+        for group in [batch] if self._is_small else _alike(batch, [len(row) for row in batch]):
             results = self._engine.generate_batch(
                 [self.chat.tokenizer.convert_ids_to_tokens(ids) for ids in group],
                 max_batch_size=1 if self._is_small else 0,
                 max_length=max_new_tokens,
                 include_prompt_in_result=False,
                 end_token=self.stop_ids,
-                **drawing,
+                **_drawing(sampling),
             )
             completions += [self.chat.decode(result.sequences_ids[0]) for result in results]
         return completions
 
     def stream(self, wishes: Sequence[Wish], say: Say) -> list[Written]:
-        """Write the completions of a batch piece by piece; what all prompts begin with is read once and kept.
+        """Write the completions of a batch piece by piece: of a small model one a thread, of others those of like length.
 
         All wishes share sampling and adapter. Raises ModelError where a prompt does not fit the model's context.
         """
+        sampling = wishes[0].sampling
         with self.with_adapter(wishes[0].adapter):
             rows = [self.chat.encode_prompt(wish.messages) for wish in wishes]
             check_prompts(rows, wishes, self.name, self.context_tokens)
             batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
-            sampling = wishes[0].sampling
-            drawing: dict[str, Any] = {"sampling_topk": 1}
-            if sampling.temperature:
-                drawing = {"sampling_topk": 0, "sampling_topp": sampling.top_p, "sampling_temperature": sampling.temperature}
-            ended: set[int] = set()
-
-            def step(result: Any) -> bool:
-                if result.batch_id not in ended and not batch.take(result.batch_id, result.token_id):
-                    ended.add(result.batch_id)
-                return result.batch_id in ended
-
-            self._engine.generate_batch(
-                [self.chat.tokenizer.convert_ids_to_tokens(ids) for ids in rows], max_batch_size=0,
-                max_length=max(wish.max_new_tokens for wish in wishes), include_prompt_in_result=False,
-                end_token=self.stop_ids, callback=step, **drawing,
-            )
+            with self._seed(sampling.seed) if sampling.temperature and wishes[0].is_seeded else contextlib.nullcontext():
+                order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+                for group in [order] if self._is_small else _alike(order, [len(rows[place]) for place in order]):
+                    self._speak(group, rows, max(wishes[place].max_new_tokens for place in group), sampling, batch)
         return batch.written()
 
+    def _speak(
+        self, places: Sequence[int], rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch
+    ) -> None:
+        """Write the completions of some prompts, telling ``batch`` each token, from several threads at once."""
+        ended: set[int] = set()
 
-def _alike(batch: list[list[int]]) -> Iterator[list[list[int]]]:
+        def step(result: Any) -> bool:
+            place = places[result.batch_id]
+            if place not in ended and not batch.take(place, result.token_id):
+                ended.add(place)
+            return place in ended
+
+        self._engine.generate_batch(
+            [self.chat.tokenizer.convert_ids_to_tokens(rows[place]) for place in places],
+            max_batch_size=1 if self._is_small else 0, max_length=most, include_prompt_in_result=False,
+            end_token=self.stop_ids, callback=step, **_drawing(sampling),
+        )
+
+
+def _drawing(sampling: Sampling) -> dict[str, Any]:
+    """Return CTranslate2's settings of how tokens are drawn."""
+    if not sampling.temperature:
+        return {"sampling_topk": 1}
+    return {"sampling_topk": 0, "sampling_topp": sampling.top_p, "sampling_temperature": sampling.temperature}
+
+
+def _alike(batch: Sequence[T], lengths: Sequence[int]) -> Iterator[Sequence[T]]:
     """Cut a batch, sorted by falling length, where prompts become more than ``APART`` tokens shorter than the first."""
     start = 0
     for end in range(1, len(batch) + 1):
-        if end == len(batch) or len(batch[start]) - len(batch[end]) > APART:
+        if end == len(batch) or lengths[start] - lengths[end] > APART:
             yield batch[start:end]
             start = end
 

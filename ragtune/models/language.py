@@ -14,6 +14,7 @@ from ragtune.models.extractive import NAME as EXTRACTIVE
 from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.local import LocalGenerator, check_budget, find_stop_ids
+from ragtune.models.packed import is_packable, write_packed
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.spoken import SpokenBatch, check_prompts
 from ragtune.models.streaming import Say, Wish, Written
@@ -145,14 +146,20 @@ class TransformersGenerator(LocalGenerator):
             rows = [self.chat.encode_prompt(wish.messages) for wish in wishes]
             check_prompts(rows, wishes, self.name, self.context_tokens)
             width, pad = max(map(len, rows)), self.chat.tokenizer.pad_token_id
+            batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
+            sampling, most = wishes[0].sampling, max(w.max_new_tokens for w in wishes)
+            if is_packable(self.model):
+                with torch.inference_mode(), quiet(), torch.random.fork_rng([], enabled=bool(sampling.temperature)):
+                    if sampling.temperature:
+                        torch.manual_seed(sampling.seed)
+                    write_packed(self.model, rows, most, sampling, batch)
+                return batch.written()
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
-            batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
-            sampling = wishes[0].sampling
             drawing: dict[str, Any] = {}
             if sampling.temperature:
                 drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-            settings = GenerationConfig(do_sample=bool(drawing), max_new_tokens=max(w.max_new_tokens for w in wishes),
+            settings = GenerationConfig(do_sample=bool(drawing), max_new_tokens=most,
                                         eos_token_id=self.stop_ids, pad_token_id=pad, **drawing)
             devices = [self.model.device] if self.model.device.type == "cuda" else []
             try:

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import health, openai
+from ragtune.server import documents, feedback, health, openai, own, pages, reports
 from ragtune.server.errors import install_errors
+from ragtune.server.jobs import routes as job_routes
+from ragtune.server.limits import protect
 from ragtune.server.operations import install_operations
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
@@ -19,7 +21,13 @@ from ragtune.server.state import State, open_state
 logger = logging.getLogger(__name__)
 ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     openai.routes,
+    own.routes,
+    documents.routes,
+    job_routes.routes,
+    feedback.routes,
+    reports.routes,
     health.routes,
+    pages.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -28,6 +36,7 @@ TAGS = [
     {"name": "ragtune", "description": "Ask and search with everything ragtune knows of an answer."},
     {"name": "documents", "description": "The documents that are answered from."},
     {"name": "jobs", "description": "Work that takes longer than a request: datasets, training, evaluation, re-indexing."},
+    {"name": "page", "description": "What the web page asks: the assistant in short, pages of documents, reports."},
     {"name": "operations", "description": "Whether the server lives, is ready, and how it fares."},
 ]
 DESCRIPTION = """
@@ -60,6 +69,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
+    protect(app, state)
     install_operations(app, state)
     install_errors(app)
     for routes in ROUTES:

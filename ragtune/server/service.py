@@ -23,6 +23,7 @@ from ragtune.records import Answer, Hit, Passage, Trace
 from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
 from ragtune.server.embedded import RememberingEmbedder, VectorCache
@@ -30,6 +31,8 @@ from ragtune.server.engines import open_streamer
 from ragtune.server.turns import Turns
 from ragtune.training.run import check_run_fits, open_run
 
+MAX_TENANTS = 128
+"""So many tenants' sights of the index are kept ready."""
 CLOSED_BOOK = "-closed-book"
 """What a model's id ends with where it answers without retrieval."""
 
@@ -50,9 +53,9 @@ class Served:
 
 @dataclass(frozen=True)
 class Asking:
-    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
-    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's). ``is_seeded`` says
-    that the sampling's seed was asked for."""
+    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: what does not
+    pass it is not there. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's).
+    ``is_seeded`` says that the sampling's seed was asked for."""
 
     question: str
     model: str | None = None
@@ -129,6 +132,7 @@ class Service:
         self._lock = threading.Lock()
         self.vectors = VectorCache()
         self._searcher = self._remembering(searcher)
+        self._tenants: dict[str, IndexSearcher] = {}
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -149,7 +153,32 @@ class Service:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
         searcher = self._remembering(open_searcher(self.index.folder, self.recipe.retrieval))
         with self._lock:
-            self._searcher = searcher
+            self._searcher, self._tenants = searcher, {}
+
+    def searcher_for(self, tenant: str | None) -> IndexSearcher:
+        """Return the searcher as a tenant's filter has it: what it does not pass is not there, in hits nor in errors.
+
+        Its ``index`` is the one that routes open, list and cite documents from. None takes the whole. Raises QuestionError
+        for a filter that cannot be a tenant's.
+        """
+        if tenant is None:
+            return self._searcher
+        with self._lock:
+            whole, known = self._searcher, self._tenants
+            own = known.pop(tenant, None)
+            if own is not None:
+                known[tenant] = own  # at the end: the first one is the one unused longest
+                return own
+        own = OwnSearcher(whole, check_tenant(tenant))
+        with self._lock:
+            known[tenant] = own
+            if len(known) > MAX_TENANTS:
+                del known[next(iter(known))]
+        return own
+
+    def index_for(self, tenant: str | None) -> Index:
+        """Return the index as a tenant's filter has it; None takes the whole."""
+        return self.searcher_for(tenant).index
 
     def _remembering(self, searcher: IndexSearcher) -> IndexSearcher:
         """Return the searcher, its index's embedder with a memory for questions."""
@@ -181,7 +210,8 @@ class Service:
         """Return hits and how they were found. Raises QuestionError for an empty question or a bad filter."""
         begun = time.perf_counter()
         with use_pack(self.recipe.pack):
-            hits, trace = search_traced(self.searcher, check_question(question), k, join_filters(tenant, where))
+            hits, trace = search_traced(self.searcher_for(tenant), check_question(question), k,
+                                        where if where and where.strip() else None)
         for watcher in self.watchers:
             watcher.searched(question, len(hits), time.perf_counter() - begun, trace)
         return hits, trace
@@ -200,8 +230,7 @@ class Service:
             hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
         found = time.perf_counter()
         answerer = Answerer(self.engine, self.searcher, self.recipe)  # type: ignore[arg-type]
-        with use_pack(self.recipe.pack):
-            messages, passages = answerer.fit(question, hits)
+        (messages, passages), = answerer.fit_prompts([(question, hits)])
         fitted = time.perf_counter()
         on_event(Found(passages, trace, found - begun))
 

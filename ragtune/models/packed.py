@@ -1,0 +1,137 @@
+"""Writing a batch on a CPU: prompts are read one by one, without padding, then their answers go on together.
+
+What limited batches there was the memory the cache of keys and values moves: transformers' own grows by being copied at
+every token, all rows of it, those that ended and the padding too. Here it has room from the start, and rows leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ragtune.models.spoken import SpokenBatch
+from ragtune.seams import Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+_HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "do_sample", "temperature",
+                       "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache"})
+"""Generation settings of a checkpoint that change nothing where ours are given."""
+
+
+def is_packable(model: Any) -> bool:
+    """Whether answers of this model can be written so: on a CPU, by plain attention, with no settings of its own."""
+    config = getattr(model, "generation_config", None)
+    return (model.device.type == "cpu" and not getattr(model, "virtual_tokens", 0) and config is not None
+            and not set(config.to_diff_dict()) - _HARMLESS and _has_plain_cache(model))
+
+
+def _has_plain_cache(model: Any) -> bool:
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    layers = DynamicCache(config=model.config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+@lru_cache(maxsize=1)
+def _roomy_layer() -> Any:
+    """Return the class of a cache's layer that has room for what will be written; transformers is imported by then."""
+    import torch
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):
+        """Keys and values of rows aligned on the right, shape (rows, heads, width + room, dimension)."""
+
+        def __init__(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int, room: int) -> None:
+            super().__init__()
+            first = rows[0][0]
+            shape = (len(rows), first.shape[1], width + room, first.shape[3])
+            self.lazy_initialization(first, first)
+            self.roomy = [torch.zeros(shape, dtype=first.dtype) for _ in range(2)]
+            for place, pair in enumerate(rows):
+                for whole, one in zip(self.roomy, pair):
+                    whole[place, :, width - one.shape[2] : width] = one[0]
+            self._show(width)
+
+        def _show(self, length: int) -> None:
+            self.keys, self.values = (whole[:, :, :length] for whole in self.roomy)
+
+        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            begin = self.keys.shape[2]
+            end = begin + key_states.shape[2]
+            self.roomy[0][:, :, begin:end] = key_states
+            self.roomy[1][:, :, begin:end] = value_states
+            self._show(end)
+            return self.keys, self.values
+
+        def keep(self, rows: Any) -> None:
+            """Keep these rows alone."""
+            self.roomy = [whole[rows] for whole in self.roomy]
+            self._show(self.keys.shape[2])
+
+    return RoomyLayer
+
+
+def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch) -> None:
+    """Write the completions of a batch of prompts, at most ``most`` tokens each, telling ``batch`` each token.
+
+    Under ``torch.inference_mode``, with the seed set. A row that has ended is no longer calculated once half of them have.
+    """
+    import torch
+    from transformers.cache_utils import Cache
+
+    choose = _chooser(sampling)
+    read, logits = zip(*(_read(model, row) for row in rows))
+    width = max(map(len, rows))
+    layers = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
+    del read
+    cache = Cache(layers=layers)
+    mask = torch.zeros((len(rows), width + most), dtype=torch.long)
+    for place, row in enumerate(rows):
+        mask[place, width - len(row) : width] = 1
+    positions = torch.tensor([[len(row)] for row in rows])
+    places = list(range(len(rows)))  # the prompt that stands in each row of the cache
+    last = torch.cat(logits)
+    goes_on = [True] * len(rows)
+    for length in range(width, width + most):
+        tokens = choose(last)
+        for row, token in enumerate(tokens.tolist()):
+            goes_on[row] = goes_on[row] and batch.take(places[row], token)
+        if not any(goes_on) or length + 1 == width + most:
+            return
+        if sum(goes_on) <= len(places) // 2:
+            kept = [row for row, on in enumerate(goes_on) if on]
+            for layer in layers:
+                layer.keep(kept)
+            mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
+            places, goes_on = [places[row] for row in kept], [True] * len(kept)
+        mask[:, length] = 1
+        has_padding = bool((mask[:, : length + 1] == 0).any())
+        last = model(input_ids=tokens[:, None], attention_mask=mask[:, : length + 1] if has_padding else None,
+                     position_ids=positions, past_key_values=cache, use_cache=True).logits[:, -1]
+        positions = positions + 1
+
+
+def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+    """Return a prompt's keys and values by layer, and the logits after it, shape (1, vocabulary)."""
+    import torch
+    from transformers.cache_utils import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    return [(layer.keys, layer.values) for layer in cache.layers], logits[:, -1]
+
+
+def _chooser(sampling: Sampling) -> Any:
+    """Return what chooses the next tokens, shape (rows,), from logits, shape (rows, vocabulary)."""
+    import torch
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+    if not sampling.temperature:
+        return lambda logits: logits.argmax(dim=-1)
+    warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
+    if sampling.top_p < 1:
+        warp.append(TopPLogitsWarper(sampling.top_p))
+    return lambda logits: torch.multinomial(torch.softmax(warp(None, logits.float()), dim=-1), 1).squeeze(1)

@@ -1,0 +1,75 @@
+"""Batches without padding: the same words as transformers' own, rows that leave, models that are not written so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_model import make_tiny_model
+
+from ragtune.models import language
+from ragtune.models.language import open_generator
+from ragtune.models.packed import is_packable
+from ragtune.models.streaming import Wish, Written
+from ragtune.recipe.schema import Generator
+from ragtune.records import Message
+from ragtune.seams import GREEDY, Sampling
+
+TEXTS = ("Net sales?", "What were net sales in 2021, and costs? " * 9, "x", "Total assets 2021 2020 " * 20,
+         "Cost of goods sold")
+LIMITS = (7, 40, 1, 23, 12)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return open_generator(Generator(model=str(make_tiny_model(tmp_path_factory.mktemp("m") / "tiny")), device="cpu"))
+
+
+def write(generator: Any, places: list[int], sampling: Sampling = GREEDY) -> list[Written]:
+    wishes = [Wish([Message(role="user", content=TEXTS[place])], LIMITS[place], sampling) for place in places]
+    return generator.stream(wishes, lambda place, piece: True)
+
+
+def test_a_batch_says_what_transformers_says_padded_and_each_prompt_alone(
+    generator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_packable(generator.model)
+    packed = write(generator, [0, 1, 2, 3, 4])
+    assert packed == [write(generator, [place])[0] for place in range(5)]
+    assert [one.tokens for one in packed] == list(LIMITS), "rows leave the batch at lengths of their own"
+    monkeypatch.setattr(language, "is_packable", lambda model: False)
+    assert write(generator, [0, 1, 2, 3, 4]) == packed
+    assert len({one.text for one in packed}) == 5
+
+
+def test_a_stop_token_lets_a_row_leave(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(generator, [1, 3])
+    stop = generator.chat.encode(whole[1].text)[4]
+    monkeypatch.setattr(generator, "stop_ids", [stop])
+    packed = write(generator, [1, 3, 0, 4])
+    assert packed[1].stop == "stop"
+    assert whole[1].text.startswith(packed[1].text)
+    assert packed == [write(generator, [place])[0] for place in (1, 3, 0, 4)]
+
+
+def test_what_is_drawn_comes_again_under_its_seed_and_little_top_p_leaves_the_likeliest(generator: Any) -> None:
+    drawn = [write(generator, [0, 1, 3], Sampling(temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert write(generator, [0, 1, 3], Sampling(temperature=1.0, top_p=1e-4)) == write(generator, [0, 1, 3])
+
+
+def test_models_with_other_attention_or_settings_of_their_own_are_left_to_transformers(generator: Any) -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, MistralConfig
+
+    def model(**parts: Any) -> Any:
+        return SimpleNamespace(**{"device": torch.device("cpu"), "generation_config": GenerationConfig(),
+                                  "config": LlamaConfig(num_hidden_layers=2), **parts})
+
+    assert is_packable(model())
+    assert not is_packable(model(generation_config=GenerationConfig(repetition_penalty=1.05)))
+    assert not is_packable(model(config=MistralConfig(num_hidden_layers=2, sliding_window=64)))
+    assert not is_packable(model(virtual_tokens=8))
+    assert not is_packable(model(device=torch.device("meta")))
