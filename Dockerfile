@@ -3,7 +3,8 @@
 # /assistant, and a volume at /assistant/work for indexes, runs, keys, uploads and jobs.
 #
 #   docker build -t ragtune .
-#   docker run --rm -p 127.0.0.1:8000:8000 -v ragtune-work:/assistant/work ragtune
+#   docker run --rm -v ragtune-work:/assistant/work ragtune keys add me --admin
+#   docker run --rm -v ragtune-work:/assistant/work -p 127.0.0.1:8000:8000 ragtune
 #
 # PyTorch is the CPU's; for a GPU: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
 ARG PYTHON=3.12

@@ -61,7 +61,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._is_closed = False
         self._seconds = 0.5  # a batch took lately
-        self._begun: float | None = None
+        self._begun: list[float] = []
         self.listeners: list[Callable[[int, float, BaseException | None], None]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -86,9 +86,8 @@ class Batcher:
 
     @property
     def writing_s(self) -> float:
-        """For how many seconds the batch at hand has been written; 0 where there is none."""
-        begun = self._begun
-        return 0.0 if begun is None else time.perf_counter() - begun
+        """For how many seconds the oldest batch at hand has been written; 0 where there is none."""
+        return time.perf_counter() - min(self._begun, default=time.perf_counter())
 
     def check_room(self) -> None:
         """Raise Busy where ``submit`` would: before work is done for a request that cannot be queued."""
@@ -157,7 +156,8 @@ class Batcher:
             return batch
 
     def _write(self, batch: list[Ticket]) -> None:
-        begun = self._begun = time.perf_counter()
+        begun = time.perf_counter()
+        self._begun.append(begun)
         failed: BaseException | None = None
 
         def say(place: int, piece: str) -> bool:
@@ -176,7 +176,7 @@ class Batcher:
         self._seconds = 0.7 * self._seconds + 0.3 * took
         with self._changed:
             self._writing = [ticket for ticket in self._writing if all(ticket is not other for other in batch)]
-            self._begun = None
+            self._begun.remove(begun)
         for listener in self.listeners:
             with contextlib.suppress(Exception):
                 listener(len(batch), took, failed)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragtune.errors import QuestionError, RagtuneError
 from ragtune.server.batching import Busy
 from ragtune.server.listening import Gone
+from ragtune.server.logs import bound_request
 from ragtune.server.service import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -187,4 +188,5 @@ class RequestIds:
                 message["headers"] = [*kept, (name, value)]
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        with bound_request(scope[KEY]):
+            await self.app(scope, receive, send_with_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ragtune.errors import RagtuneError
 from ragtune.server.service import Done
 from ragtune.server.state import State
 
@@ -136,9 +138,15 @@ class _Now(Collector):
             for kind, count in list(counts.items()):
                 family.add_metric([str(kind)], count)
             yield family
-        count_states = getattr(self._state.jobs, "count_states", None)
-        if count_states is not None:
+        if (cache := getattr(service, "vectors", None)) is not None:
+            family = CounterMetricFamily("ragtune_question_cache", "Questions whose vector was kept, and others.",
+                                         labels=["kind"])
+            family.add_metric(["hit"], cache.hits)
+            family.add_metric(["miss"], cache.misses)
+            yield family
+        if self._state.jobs is not None:
             jobs = GaugeMetricFamily("ragtune_jobs", "Jobs by state.", labels=["state"])
-            for state, count in count_states().items():
-                jobs.add_metric([str(state)], count)
+            with contextlib.suppress(RagtuneError):  # a database that is away takes no other figure with it
+                for state, count in self._state.jobs.count_states().items():
+                    jobs.add_metric([str(state)], count)
             yield jobs

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragtune.records import Trace
 from ragtune.server.errors import error_response, request_id
 from ragtune.server.health import PATHS, Probe, Pulse
-from ragtune.server.logs import bound_request, log_request, note, noted
+from ragtune.server.logs import log_request, note, noted
 from ragtune.server.metrics import Metrics, end_of
 from ragtune.server.service import Asking, Done
 from ragtune.server.state import State
@@ -21,13 +21,15 @@ from ragtune.server.telemetry import PARTS, Tracing, open_tracing
 
 logger = logging.getLogger(__name__)
 SPAN = "ragtune_span"
-"""Where a request's span stands in its ASGI scope."""
+"""Where a request's span stands among its notes."""
+CALLER = "ragtune_caller"
+"""Where the caller stands in a request's ASGI scope, once it is known."""
 
 
 def install_operations(app: FastAPI, state: State, exporter: Any = None) -> None:
     """Let an application count, log and trace its requests, and refuse new ones while ``state.drain`` is on.
 
-    To be called before ``install_errors``, so that requests have their ids by then. ``exporter`` stands in for the one that
+    To be called before ``install_errors``, which gives requests their ids. ``exporter`` stands in for the one that
     server.telemetry names. Raises MissingPackage.
     """
     service = state.service
@@ -105,21 +107,21 @@ class Observed:
             await send(message)
 
         span = self._begin_span(scope) if self._tracing is not None and not is_watch else None
-        with bound_request(request_id(scope)) as notes:
-            notes[SPAN] = span
-            is_counted = not is_watch and drain.enter()
-            try:
-                if is_counted or is_watch:
-                    await self.app(scope, receive, watched)
-                else:
-                    await self._refuse(scope, receive, watched)
-            except BaseException:
-                status = status or 500  # the answer is written further out
-                raise
-            finally:
-                if is_counted:
-                    drain.leave()
-                self._end(scope, notes, span, status, is_whole, time.perf_counter() - begun)
+        notes = noted() or {}
+        notes[SPAN] = span
+        is_counted = not is_watch and drain.enter()
+        try:
+            if is_counted or is_watch:
+                await self.app(scope, receive, watched)
+            else:
+                await self._refuse(scope, receive, watched)
+        except BaseException:
+            status = status or 500  # the answer is written further out
+            raise
+        finally:
+            if is_counted:
+                drain.leave()
+            self._end(scope, notes, span, status, is_whole, time.perf_counter() - begun)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastapi import Request
@@ -143,8 +145,9 @@ class Observed:
             self._tracing.end(span, scope["method"], route, status, request_id(scope))
         if scope["path"] in PATHS and status < 500:
             return  # a line every few seconds, from every supervisor, says nothing
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
-        log_request(notes, **fields, **({} if is_whole or not status else {"gone": True}))
+        caller = getattr(scope.get(CALLER), "name", None)
+        log_request(notes, **({"caller": caller} if caller else {}), method=scope["method"], route=route, status=status,
+                    ms=round(1000 * seconds, 1), **({} if is_whole or not status else {"gone": True}))
 
 
 def template_of(scope: Scope) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -137,7 +136,7 @@ def routes(state: State) -> APIRouter:
     async def search(body: SearchBody, caller: Asker) -> SearchAnswer:
         """Find chunks without answering."""
         begun = time.perf_counter()
-        hits, trace = await asyncio.to_thread(
+        hits, trace = await service.turns.run(
             service.search, body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
         return SearchAnswer(hits=[_show_hit(hit) for hit in hits], filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})

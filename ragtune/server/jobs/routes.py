@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ragtune.errors import RagtuneError, RecipeError
 from ragtune.server.auth import Caller, identify_admin
+from ragtune.server.draining import Drain
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.events import ALIVE, EventStream, frame
 from ragtune.server.jobs.jobs import Jobs
@@ -159,7 +160,7 @@ def routes(state: State) -> APIRouter:
     async def watch_job(job_id: str, caller: Admin) -> EventStream:
         """Follow a job to its end."""
         first = await asyncio.to_thread(jobs.find, job_id.replace("\0", ""))
-        return EventStream(_follow(jobs, first))
+        return EventStream(_follow(jobs, first, state.drain))
 
     return router
 
@@ -174,15 +175,15 @@ def open_jobs(state: State) -> Jobs:
     return jobs
 
 
-async def _follow(jobs: Jobs, job: Job) -> AsyncIterator[str]:
-    """Yield an event for each change of a job until it has ended."""
+async def _follow(jobs: Jobs, job: Job, drain: Drain) -> AsyncIterator[str]:
+    """Yield an event for each change of a job until it has ended, or the server stops."""
     loop, version = asyncio.get_running_loop(), -1
     said = loop.time()
     while True:
         if job.version != version:
             version, said = job.version, loop.time()
             yield frame(answer_of(job).model_dump(mode="json"), job.state if job.has_ended else "progress")
-        if job.has_ended:
+        if job.has_ended or drain.is_on:
             return
         if loop.time() - said > ALIVE_S:
             said = loop.time()
