@@ -69,6 +69,7 @@ def serving(app):
         thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
         thread.start()
         while not server.started:
+            assert thread.is_alive(), "the server did not start"
             time.sleep(0.02)
         try:
             yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
