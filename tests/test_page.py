@@ -241,6 +241,19 @@ def test_a_hostile_document_is_only_text(page):
     assert page.locator("main script, #source script, #turns img").count() == 0
 
 
+def test_an_answer_of_markup_is_only_text(page):
+    source = {"number": 1, "document": HOSTILE, "page": 1, "start": 0, "end": 1, "quote": HOSTILE, "chunk_id": "c"}
+    last = {"answer": f"{HOSTILE} <b>bold</b>", "reasoning": f"{HOSTILE} [1]", "citations": [source], "is_refusal": False,
+            "passages": [{**source, "title": HOSTILE, "text": HOSTILE}], "problems": [HOSTILE], "notes": [HOSTILE],
+            "reasons": [HOSTILE], "filter": HOSTILE, "timings_s": {"total": 1}, "model": HOSTILE}
+    events = ({"draft": HOSTILE}, last)
+    stream = "".join(f"data: {json.dumps({'ragtune': each})}\n\n" for each in events) + "data: [DONE]\n\n"
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=stream, content_type="text/event-stream"))
+    turn = ask(page, HOSTILE)
+    assert turn.locator(".said").inner_text().startswith(f"{HOSTILE} <b>bold</b>")
+    assert turn.locator("b, script, img").count() == 0
+
+
 def test_an_upload_is_followed_to_the_index_and_can_be_deleted(browser, recipe, tmp_path):
     service = open_service(recipe.model_copy(update={"work": str(copy_work(recipe, tmp_path))}))
     with serving(create_app(service, open_state(service))) as address:
