@@ -82,7 +82,7 @@ def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
         hits.append(Hit(chunk, 0.0, rank, "feedback"))
     answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
     with use_pack(recipe.pack):
-        prompt, passages = answerer.fit(check_question(body.question), hits)
+        (prompt, passages), = answerer.fit_prompts([(check_question(body.question), hits)])
         right = complete_answer(body.right_answer, passages)
     return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, body.question, tuple(prompt), body.completion or body.answer,
                  body.answer, model.id, index.id, prompt_hash(recipe.answering.names_rows), body.right_answer.strip(), right,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ragtune.seams import Progress
-from ragtune.training.pairs import Row, count_tokens
+from ragtune.training.preferences.pairs import Row, count_tokens
 from ragtune.training.reference import Reference
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragtune.training.parity import Parity, parity_rows
+from ragtune.training.exporting.parity import Parity, parity_rows
 from ragtune.training.run import Run
 
 _LOADING = {

@@ -1,39 +1,21 @@
-"""GRPO and RLOO: several answers to a prompt are drawn, and each is made likelier as far as it beats the others.
-
-TRL's trainers do the mathematics: GRPO (arXiv 2402.03300) weighs an answer by its distance from the group's mean reward in
-the group's standard deviations, token by token, with the divergence from the start in the loss; RLOO (arXiv 2402.14740) by
-its distance from the mean of the others, answer by answer, with the divergence in the reward. Prompts, stops, rewards, the
-start that is kept near, order and checkpoints are ours. An answer that is cut at max_new_tokens is learned from like any
-other: it would be cut when served, and nothing else teaches a model to come to an end.
-
-A step of the recipe and of the curve is a round of ``reinforce.prompts`` x ``reinforce.samples`` answers, as in PPO; for the
-trainer, its callbacks and the names of its checkpoints it is the several optimizer steps that learn from them.
-"""
+"""TRL's trainers of GRPO and RLOO as ragtune runs them: its own prompts, rewards, reference, order of rows and curve."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ragtune.errors import ModelError, RunError
+from ragtune.errors import RunError
 from ragtune.files import write_jsonl
-from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
+from ragtune.models.chat import Chat
 from ragtune.models.local import find_stop_ids
-from ragtune.models.weights import load_4bit, load_base
 from ragtune.records import Example
-from ragtune.training.accuracy import open_watch
-from ragtune.training.arguments import build_arguments
-from ragtune.training.groups import GroupOrder, Plan, plan_groups
-from ragtune.training.job import Fit, Job
+from ragtune.training.job import Job
 from ragtune.training.reference import Reference
-from ragtune.training.rewards import build_reward
-from ragtune.training.sft import build_follower, count_parameters, find_checkpoint
-from ragtune.training.tunable import prepare, save_tuned
+from ragtune.training.reinforcement.groups import GroupOrder, Plan
+from ragtune.training.supervised.sft import build_follower
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -50,81 +32,8 @@ _CURVE = {
 """TRL's names of what it logs, and ours in metrics.jsonl."""
 
 
-def fit_policy(job: Job, reward: Score | None = None) -> Fit:
-    """Tune the generator's model by the rewards of its own answers and leave ``adapter/`` and ``metrics.jsonl``.
-
-    ``reward`` stands in for that of the recipe (rewards.build_reward). Where a checkpoint is complete the run goes on from
-    it. Raises RecipeError for settings that do not fit each other, before anything is loaded; RunError for a reward or loss
-    that is not finite (naming step and rows; the last checkpoint stays); ModelError for prompts that do not fit the model.
-    """
-    plan = plan_groups(job)
-    generator = job.generator
-    with quiet(), _naming_full_memory(job):
-        chat = load_chat(generator)
-        prompts = encode_prompts(job, chat)
-        score: Score = reward or build_reward(job)
-        model = load_4bit(generator) if job.method.is_4bit else load_base(generator)
-        parameters = count_parameters(model)
-        model.generation_config.eos_token_id = find_stop_ids(model, chat)
-        last = find_checkpoint(job.checkpoints)
-        arguments = _build_arguments(job, plan, model.device.type, parameters, last is not None)
-        trainer = build_trainer(prepare(model, job, plan.steps), arguments, job, plan, chat, prompts, score)
-        watch = _watch(job, plan, chat, trainer)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        save_tuned(trainer.model, job.folder / "adapter", portable_name(generator.model))
-        if watch:
-            watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
-    points = read_curve(trainer.state.log_history, plan)
-    write_jsonl(job.folder / "metrics.jsonl", points)
-    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
-    return Fit(
-        steps=math.ceil(trainer.state.global_step / plan.updates),
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        metrics=tuple(points),
-        resumed_from_step=int(last.name.rpartition("-")[2]) // plan.updates if last else 0,
-    )
-
-
-def _build_arguments(job: Job, plan: Plan, device: str, parameters: int, is_resumed: bool) -> Any:
-    """Return GRPOConfig or RLOOConfig. The policy is read in the number type it draws in: no rounding comes between."""
-    from trl import GRPOConfig, RLOOConfig  # type: ignore[attr-defined]
-
-    training, settings = job.training, job.training.reinforce
-    own: dict[str, Any] = {
-        "num_generations": settings.samples,
-        "generation_batch_size": settings.prompts * settings.samples,
-        "num_iterations": settings.inner_epochs,
-        "max_completion_length": job.generator.max_new_tokens,
-        "temperature": settings.temperature,
-        "epsilon": settings.clip,
-        "beta": 0.0,  # the trainer would make a reference of its own kind: see build_trainer
-        "disable_dropout": True,  # the probabilities that are compared are those of one function, the one that draws
-        "logging_steps": plan.updates,
-        "save_steps": training.save_steps * plan.updates,
-        "remove_unused_columns": False,
-    }
-    if device == "cpu":
-        own["bf16"] = False
-    config = GRPOConfig if job.method.loop == "grpo" else RLOOConfig
-    return build_arguments(job, len(job.train), 0, device, parameters, is_resumed, config, plan.steps, **own)
-
-
-def encode_prompts(job: Job, chat: Chat) -> list[list[int]]:
-    """Return the token ids of each row's prompt, as served. Raises ModelError where one leaves no room for an answer."""
-    limit = read_context_tokens(read_config(job.generator.model))
-    new = job.generator.max_new_tokens
-    prompts = [chat.encode_prompt(example.prompt) for example in job.train]
-    longest = max(map(len, prompts))
-    if longest + new > limit:
-        raise ModelError(
-            f"a prompt of {longest} tokens and an answer of {new} do not fit the model, which reads {limit}. Build the "
-            "dataset for this model, with generator.max_prompt_tokens within its limit. Do: ragtune dataset --recipe FILE"
-        )
-    return prompts
-
-
 def build_trainer(
-    model: Any, arguments: Any, job: Job, plan: Plan, chat: Chat, prompts: Sequence[list[int]], score: Score
+    model: Any, arguments: Any, job: Job, plan: Plan, chat: Chat, prompts: Sequence[Sequence[int]], score: Score
 ) -> Any:
     """Return TRL's trainer of the job's method, on rows that are numbers of prompts already encoded.
 
@@ -161,7 +70,7 @@ def build_trainer(
             """The run folder has its own card; TRL's names paths of this machine."""
 
         def _tokenize_prompts(self, rows: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-            return [prompts[int(row)] for row in rows], None, {}
+            return [list(prompts[int(row)]) for row in rows], None, {}
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             """A round depends on seed, round and weights alone, so a resumed run draws what an unbroken one would."""
@@ -257,30 +166,3 @@ def read_curve(history: Sequence[dict[str, Any]], plan: Plan) -> list[dict[str, 
             points.append({"step": math.ceil(logged["step"] / plan.updates),
                            **{name: float(value) for name, value in values.items()}})
     return points
-
-
-def _watch(job: Job, plan: Plan, chat: Chat, trainer: Any) -> Any:
-    """Return the watch on held-out accuracy, where the recipe asks for it; its steps are rounds too."""
-    scaled = job.training.model_copy(update={"stop_steps": job.training.stop_steps * plan.updates})
-    name = portable_name(job.generator.model)
-    scaled_job = dataclasses.replace(job, training=scaled)
-    watch = open_watch(scaled_job, chat, lambda model, folder: save_tuned(model, folder, name))
-    if watch:
-        callback: Any = watch.callback()
-        callback.log = trainer.log
-        trainer.add_callback(callback)
-    return watch
-
-
-@contextlib.contextmanager
-def _naming_full_memory(job: Job) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        answers = job.training.reinforce.prompts * job.training.reinforce.samples
-        raise ModelError(
-            f"{answers} answers drawn at once (training.reinforce.prompts x samples) or {job.training.batch_size} read at "
-            "once (training.batch_size) do not fit into the device's memory. Lower them, or set gradient_checkpointing."
-        ) from error

@@ -10,7 +10,15 @@ from ragtune.models.chat import Chat
 from ragtune.models.local import find_stop_ids
 from ragtune.recipe.schema import Generator, Training
 from ragtune.training.reference import Reference, name_trainable
-from ragtune.training.rollout import Batch, Drawn, Reading, build_value_head, collate, draw_answers, read_tokens
+from ragtune.training.reinforcement.rollout import (
+    Batch,
+    Drawn,
+    Reading,
+    build_value_head,
+    collate,
+    draw_answers,
+    read_tokens,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

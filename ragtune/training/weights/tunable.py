@@ -14,8 +14,8 @@ from ragtune.models.bottleneck import add_bottlenecks
 from ragtune.models.changed import WEIGHTS
 from ragtune.models.checkpoint import portable_name, quiet
 from ragtune.models.processes import is_main
-from ragtune.training import chosen, lowrank
 from ragtune.training.job import Job
+from ragtune.training.weights import chosen, lowrank
 
 Kind = Literal["weights", "low rank", "scale", "bottleneck", "soft prompt"]
 

@@ -23,10 +23,10 @@ from ragtune.recipe.schema import Generator
 from ragtune.records import Message
 from ragtune.training.arguments import build_arguments
 from ragtune.training.job import Fit, Job
-from ragtune.training.pairs import as_whole
-from ragtune.training.preference import encode_rows
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.preferences.pairs import as_whole
+from ragtune.training.preferences.preference import encode_rows
+from ragtune.training.preferences.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
 
 TASK = "SEQ_CLS"
 _WEIGHTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
@@ -35,8 +35,8 @@ _WEIGHTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"use_rslora": True
 def fit_reward(job: Job) -> Fit:
     """Tune the generator's model, with one number as its output, to score a pair's better half higher.
 
-    Leaves ``adapter/`` and ``metrics.jsonl``, whose points hold ``accuracy`` and ``eval_accuracy``: the share of pairs,
-    tuned on and held out, that are ordered rightly. ``job.start`` is a supervised run's LoRA or an earlier reward
+    Leaves ``adapter/`` and ``metrics.jsonl``, whose points hold ``pair_accuracy`` and ``eval_pair_accuracy``: the share of
+    pairs, tuned on and held out, that are ordered rightly. ``job.start`` is a supervised run's LoRA or an earlier reward
     model's. Raises RunError for rows that cannot be learned, weights other than low-rank ones and a start of another kind;
     ModelError for a model that cannot be loaded this way.
     """

@@ -19,8 +19,8 @@ from ragtune.models.weights import choose_device, load_base
 from ragtune.recipe.schema import Generator, Recipe
 from ragtune.records import Example, Question
 from ragtune.seams import Report, progress_of
-from ragtune.training.export import merge_weights
-from ragtune.training.parity import Asked, Parity, ParityGate, SideParity
+from ragtune.training.exporting.merge import merge_weights
+from ragtune.training.exporting.parity import Asked, Parity, ParityGate, SideParity
 
 _FLOATS = ("float32", "bfloat16", "float16")
 

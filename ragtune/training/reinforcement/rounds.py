@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import RunError
 from ragtune.recipe.schema import Training
-from ragtune.training.actor import Actor
-from ragtune.training.advantages import (
+from ragtune.training.reinforcement.actor import Actor
+from ragtune.training.reinforcement.advantages import (
     estimate_advantages,
     estimate_divergence,
     explained_variance,
@@ -20,9 +20,9 @@ from ragtune.training.advantages import (
     token_rewards,
     whiten,
 )
-from ragtune.training.objective import policy_losses, value_losses
-from ragtune.training.rollout import Drawn
-from ragtune.training.state import after_step, before_step
+from ragtune.training.reinforcement.objective import policy_losses, value_losses
+from ragtune.training.reinforcement.rollout import Drawn
+from ragtune.training.weights.state import after_step, before_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,7 @@ def weigh_answers(actor: Actor, answers: Sequence[Drawn], scores: Sequence[float
         for start in range(0, len(answers), training.batch_size):
             part = answers[start : start + training.batch_size]
             batch, reading = actor.read(part, with_entropy=True)
+            assert reading.entropy is not None
             found = (batch.mask, reading.logps, reading.values, reading.entropy, actor.read_reference(part))
             for name, column in zip(columns, found):
                 padded = torch.nn.functional.pad(column * batch.mask, (0, width - batch.mask.shape[1]))
@@ -108,7 +109,8 @@ def learn(actor: Actor, optimizer: Any, round_: Round, training: Training, step:
             found["grad_norm"] = float(norms[0])
             _check_finite(sum(map(float, norms)), f"a gradient is not finite {where}", training)
             optimizer.step()
-            after_step(actor.model, step - 1)
+            if not updates:  # AdaLoRA's schedule counts rounds, and takes each of its steps once
+                after_step(actor.model, step - 1)
             optimizer.zero_grad(set_to_none=True)
             updates += 1
             sums = {name: value + found[name] for name, value in sums.items()}

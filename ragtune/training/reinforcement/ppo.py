@@ -25,14 +25,14 @@ from ragtune.models.checkpoint import portable_name, quiet
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.records import Example
 from ragtune.training.accuracy import AnswerWatch, open_watch
-from ragtune.training.actor import Actor
 from ragtune.training.arguments import build_arguments, learning_factor, peak_lr
 from ragtune.training.job import Fit, Job
-from ragtune.training.rollout import choose_rows, encode_prompts
-from ragtune.training.rounds import learn, weigh_answers
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.snapshot import load_snapshot, save_snapshot
-from ragtune.training.tunable import prepare, save_tuned
+from ragtune.training.reinforcement.actor import Actor
+from ragtune.training.reinforcement.rollout import choose_rows, encode_prompts
+from ragtune.training.reinforcement.rounds import learn, weigh_answers
+from ragtune.training.reinforcement.snapshot import load_snapshot, save_snapshot
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
+from ragtune.training.weights.tunable import prepare, save_tuned
 
 Reward = Callable[[Sequence[Example], Sequence[str], Sequence[bool]], list[float]]
 """Returns one number for each answer from examples, completions, and whether the model ended them itself. Where it has an
@@ -165,7 +165,7 @@ class _Loop:
 
 
 def _build_reward(job: Job) -> Reward:
-    from ragtune.training.rewards import build_reward
+    from ragtune.training.reinforcement.rewards import build_reward
 
     built: Reward = build_reward(job)
     return built

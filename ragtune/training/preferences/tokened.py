@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import portable_name
+from ragtune.training.accuracy import AnswerWatch
 from ragtune.training.arguments import count_steps
 from ragtune.training.job import Fit, Job
-from ragtune.training.pairs import Row, count_tokens
+from ragtune.training.preferences.pairs import Row, count_tokens
 from ragtune.training.rows import LengthOrder
-from ragtune.training.sft import build_follower, curve_of
-from ragtune.training.tunable import save_tuned
+from ragtune.training.supervised.sft import build_follower, curve_of
+from ragtune.training.weights.tunable import save_tuned
 
 
 def build_trainer(
     trainer_class: Any, model: Any, arguments: Any, given: Sequence[Row], test_given: Sequence[Row], rows: Sequence[Row],
-    chat: Chat, job: Job, extra: dict[str, Any],
+    chat: Chat, job: Job, extra: dict[str, Any], watch: AnswerWatch | None = None,
 ) -> Any:
-    """Return the trainer on rows that are tokens already, in our order, with our curve."""
+    """Return the trainer on rows that are tokens already, in our order, with our curve; ``watch`` may end it early."""
     from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, Trainer
 
     lengths = [count_tokens(row) for row in rows]
 
@@ -53,10 +55,18 @@ def build_trainer(
                     values.extend(values[-1:] * (size - 1))
             return found
 
+        def log(self, logs: dict[str, float], *others: Any) -> None:
+            """What the reward trainer calls accuracy is of pairs; the curve's accuracy is of answers."""
+            measured = getattr(self, "_metrics", {}).get("train" if self.model.training else "eval", {})
+            if "accuracy" in measured:
+                measured["rewards/accuracies"] = measured.pop("accuracy")
+            super().log(logs, *others)
+
         def _measured(self) -> Any:
             return (self._metrics if hasattr(self, "_metrics") else self._stored_metrics)["eval"]
 
     follower = build_follower(job.folder / "metrics.jsonl", count_steps(job.training, len(rows)), job.progress)
+    watching = [watch.callback()] if watch else []
     had_bars = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -66,12 +76,14 @@ def build_trainer(
             train_dataset=Dataset.from_list(list(given)),
             eval_dataset=Dataset.from_list(list(test_given)) if test_given else None,
             processing_class=chat.tokenizer,
-            callbacks=[follower, *job.callbacks],
+            callbacks=[follower, *watching, *job.callbacks],
             **extra,
         )
     finally:
         if had_bars:
             enable_progress_bars()
+    for callback in watching:  # past TRL's own log, which would empty what it has gathered since the last step
+        callback.log = partial(Trainer.log, trainer)  # type: ignore[attr-defined]
     trainer.remove_callback(PrinterCallback)  # it prints the losses to stdout
     return trainer
 
@@ -99,10 +111,12 @@ def _report(kept: str) -> None:
                    "manifest.")
 
 
-def run_trainer(trainer: Any, job: Job, last: Path | None) -> Fit:
-    """Tune, save the adapter and clear the checkpoints away."""
+def run_trainer(trainer: Any, job: Job, last: Path | None, watch: AnswerWatch | None = None) -> Fit:
+    """Tune, save the adapter (the best one that was watched) and clear the checkpoints away."""
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     save_tuned(trainer.model, job.folder / "adapter", portable_name(job.generator.model))
+    if watch:
+        watch.finish(trainer.model, trainer.state.global_step, job.folder / "adapter")
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states are pickles: none leaves the machine
     return Fit(
         steps=trainer.state.global_step,

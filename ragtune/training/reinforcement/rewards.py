@@ -15,7 +15,7 @@ from ragtune.evaluation.judging.rubric import load_rubric
 from ragtune.evaluation.judging.verdicts import ToJudge
 from ragtune.records import Example, Question
 from ragtune.training.job import Job
-from ragtune.training.reply import Reply, read_reply, share_refused
+from ragtune.training.reinforcement.reply import Reply, read_reply, share_refused
 from ragtune.training.run import open_run
 
 REFUSED = 0.2
@@ -53,7 +53,7 @@ def _build_model(job: Job) -> Score:
     if folder is None:
         raise RecipeError("the reward 'model' needs a reward model. Tune one (ragtune train --method reward), then set "
                           "training.reinforce.reward_model to its run folder.")
-    module: Any = importlib.import_module("ragtune.training.reward")
+    module: Any = importlib.import_module("ragtune.training.preferences.reward")
     model = module.load_reward_model(job.generator, open_run(Path(folder)).adapter)
 
     def score(replies: Sequence[Reply]) -> list[float]:

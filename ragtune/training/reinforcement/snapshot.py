@@ -10,7 +10,7 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.files import write_json
-from ragtune.training.state import keep_state, restore_state
+from ragtune.training.weights.state import keep_state, restore_state
 
 _COMPLETE = "complete"  # what sft.find_checkpoint looks for
 _KEPT = 2  # checkpoints: the last, and the one before it should the last be cut short

@@ -10,18 +10,27 @@ from typing import Any
 
 from ragtune.errors import RunError
 from ragtune.models.chat import Chat, load_chat
-from ragtune.models.checkpoint import quiet, read_config, read_context_tokens
+from ragtune.models.checkpoint import portable_name, quiet, read_config, read_context_tokens
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Preference
+from ragtune.training.accuracy import open_watch
 from ragtune.training.arguments import build_arguments, count_steps
-from ragtune.training.experimental import load_orpo, load_simpo
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import SHAPES
-from ragtune.training.pairs import Row, as_sequences, check_labels, check_shape, count_tokens, encode_labels, encode_pairs
-from ragtune.training.reference_rows import build_no_reference, build_reference
-from ragtune.training.sft import count_parameters, find_checkpoint
-from ragtune.training.tokened import build_trainer, check_rows, run_trainer
-from ragtune.training.tunable import prepare
+from ragtune.training.preferences.experimental import load_orpo, load_simpo
+from ragtune.training.preferences.pairs import (
+    Row,
+    as_sequences,
+    check_labels,
+    check_shape,
+    count_tokens,
+    encode_labels,
+    encode_pairs,
+)
+from ragtune.training.preferences.reference_rows import build_no_reference, build_reference
+from ragtune.training.preferences.tokened import build_trainer, check_rows, run_trainer
+from ragtune.training.supervised.sft import count_parameters, find_checkpoint
+from ragtune.training.weights.tunable import prepare, save_tuned
 
 SOURCES = {"pairs": ("pairs.jsonl", "pairs_test.jsonl"), "labels": ("kto.jsonl", "kto_test.jsonl")}
 
@@ -91,10 +100,12 @@ def fit_preference(job: Job) -> Fit:
                                     last is not None, config, **own)
         model = prepare(model, job, count_steps(training, len(rows)))
         exact = {name: each.data for name, each in model.named_parameters() if each.requires_grad}
+        base = portable_name(generator.model)
+        watch = open_watch(job, chat, lambda tuned, folder: save_tuned(tuned, folder, base))
         trainer = build_trainer(
             trainer_class, model, arguments, [algorithm.given(row) for row in rows],
             [algorithm.given(row) for row in test_rows], rows, chat, job,
-            {"ref_model": build_no_reference(model.config)} if algorithm.reference else {},
+            {"ref_model": build_no_reference(model.config)} if algorithm.reference else {}, watch,
         )
         for name, parameter in trainer.model.named_parameters():
             if name in exact:  # TRL rounds the adapters of quantised models to bfloat16, in new tensors
@@ -102,7 +113,7 @@ def fit_preference(job: Job) -> Fit:
         check_rows(trainer, rows, test_rows)
         if algorithm.reference:
             _add_reference(trainer, job, rows, test_rows, algorithm.reference)
-        return run_trainer(trainer, job, last)
+        return run_trainer(trainer, job, last, watch)
 
 
 def encode_rows(job: Job, chat: Chat, limit: int) -> tuple[list[Row], list[Row]]:
