@@ -10,14 +10,18 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import openai
+from ragtune.server import documents, openai, own
 from ragtune.server.errors import install_errors
+from ragtune.server.jobs import routes as job_routes
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
 
 logger = logging.getLogger(__name__)
 ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     openai.routes,
+    own.routes,
+    documents.routes,
+    job_routes.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [

@@ -26,9 +26,9 @@ class JobQueue:
 
         self._task = huey.task(name=TASK)(run_job)
 
-    def put(self, job_id: str) -> None:
-        """Queue a job at the end."""
-        self._task(job_id)
+    def put(self, job_id: str, goes_first: bool = False) -> None:
+        """Queue a job at the end, or before those that were not begun."""
+        self._task(job_id, priority=1 if goes_first else 0)
 
     def waiting(self) -> list[str]:
         """Return the ids that are queued, the next one first."""

@@ -1,0 +1,92 @@
+"""What documents there are, for whom: those of the index, those on their way into it, those that could not be read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ragtune.documents.read import list_files
+from ragtune.errors import DocumentError
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Metadata, Record
+from ragtune.retrieval.filters import parse_filter
+from ragtune.retrieval.index import Index
+from ragtune.server.library import Library, Upload
+
+HoldingState = Literal["indexed", "waiting", "unreadable", "leaving"]
+
+
+@dataclass(frozen=True)
+class Holding(Record):
+    """One document. ``state`` waiting: its file, or its present bytes, are not in the index yet; leaving: it was deleted and
+    is still found. ``chunks`` and ``pages`` are those of the index, 0 where it is not there."""
+
+    name: str
+    file: str
+    source: Literal["upload", "folder"]
+    state: HoldingState
+    pages: int = 0
+    chunks: int = 0
+    bytes: int = 0
+    reason: str = ""
+    metadata: Metadata = field(default_factory=dict)
+
+
+def list_holdings(recipe: Recipe, index: Index, library: Library, tenant: str | None = None) -> list[Holding]:
+    """Return the documents that a tenant's filter holds for, or all, by their names."""
+    keeps = parse_filter(tenant).matches if tenant else None
+    found = sorted(_all(recipe, index, library), key=lambda holding: (holding.name, holding.file))
+    return [each for each in found if keeps is None or keeps({**each.metadata, "document": each.name})]
+
+
+def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
+    inputs: Mapping[str, Any] = index.manifest["inputs"]
+    reasons = {str(item["path"]): str(item["reason"]) for item in index.manifest["unreadable"]}
+    counts = dict(index.store.ask("select document, count(*) from chunks group by document"))
+    places, documents = index.store.positions, {document.name: document for document in index.documents()}
+    uploads, left_out = {str(library.path_of(upload)): upload for upload in library.entries()}, set(library.left_out())
+    for path, upload in uploads.items():
+        if path not in inputs:
+            yield _of_upload(upload, reasons.get(path, ""))
+    for path, facts in inputs.items():
+        name = str(facts["document"])
+        mine = uploads.get(path)
+        is_upload = Path(path).is_relative_to(library.folder.resolve())
+        size = mine.bytes if mine else _size(Path(recipe.documents.folder) / path)
+        state: HoldingState = "indexed"
+        if path in left_out or (is_upload and mine is None):
+            state = "leaving"
+        elif mine is not None and mine.sha256 != facts["sha256"]:
+            state = "waiting"
+        yield Holding(name, Path(path).name, "upload" if is_upload else "folder", state, int(facts["pages"]),
+                      int(counts.get(places.get(name, -1), 0)), size, reasons.get(path, ""),
+                      {**documents[name].metadata, **(mine.metadata if mine else {})})
+    known = {*inputs, *reasons, *left_out, *index.manifest.get("edits", {}).get("removed", ())}
+    with contextlib.suppress(DocumentError):  # a folder that is empty, or not there, has none
+        for path in list_files(recipe.documents)[0]:
+            if str(path) not in known:
+                yield Holding(path.stem, path.name, "folder", "waiting", bytes=_size(Path(recipe.documents.folder) / path))
+    for path, reason in reasons.items():
+        if path not in inputs and not Path(path).is_absolute():
+            yield Holding(Path(path).stem, Path(path).name, "folder", "unreadable", reason=reason,
+                          bytes=_size(Path(recipe.documents.folder) / path))
+
+
+def _of_upload(upload: Upload, reason: str) -> Holding:
+    return Holding(upload.document, upload.file, "upload", "unreadable" if reason else "waiting", bytes=upload.bytes,
+                   reason=_without_paths(reason), metadata=upload.metadata)
+
+
+def _without_paths(reason: str) -> str:
+    """Return a reason without the place of another file, which is the server's own business."""
+    return "another document has the same bytes" if reason.startswith("the same bytes as") else reason
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
