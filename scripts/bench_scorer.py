@@ -12,12 +12,9 @@ themselves were thought out with these answers in sight.
 from __future__ import annotations
 
 import json
-import re
-import string
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +23,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from ragtune.evaluation.metrics.bertscore import score_bertscore
+from ragtune.evaluation.metrics.text import TextMetric, score_exact_match, score_f1, score_rouge_l
 from ragtune.evaluation.scoring.alike import Likeness, open_likeness
 from ragtune.evaluation.scoring.weigh import Weighed, weigh
+from ragtune.evaluation.statistics.agreement import cohen_kappa, measure_agreement
+from ragtune.models.embed import MiniLMEmbedder
 from scripts.scorer.fit import KINDS, Labelled, build_rows, fit_weights, read_labelled
 
-FOLDS, SEEDS, DRAWS, COVERAGE = 9, (0, 1, 2), 1000, 0.8
+FOLDS, SEEDS, COVERAGE = 9, (0, 1, 2), 0.8
 SHOWN = ("all", *KINDS)
 
 
@@ -42,68 +43,16 @@ class Verdicts:
     confidence: tuple[float, ...]
 
 
-def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """Return agreement beyond chance; nan where there is nothing to compare."""
-    n, left, right = len(a), Counter(a), Counter(b)
-    if not n:
-        return float("nan")
-    seen = sum(x == y for x, y in zip(a, b)) / n
-    chance = sum(left[label] * right[label] for label in left) / n**2
-    return 1.0 if chance == 1 else (seen - chance) / (1 - chance)
+def kappa(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Return agreement beyond chance; 1 where both only ever say one and the same thing."""
+    found = cohen_kappa(a, b)
+    return 1.0 if found is None else found
 
 
-def normal(text: str) -> list[str]:
-    """Return SQuAD's normal form: lower case, no articles and punctuation."""
-    kept = "".join(c for c in text.lower() if c not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", kept).split()
-
-
-def exact_match(row: Labelled) -> float:
-    return float(normal(row.question.answer) == normal(row.answer))
-
-
-def squad_f1(row: Labelled) -> float:
-    gold, said = normal(row.question.answer), normal(row.answer)
-    same = sum((Counter(gold) & Counter(said)).values())
-    return 2 * same / (len(gold) + len(said)) if same else 0.0
-
-
-def rouge_l(row: Labelled) -> float:
-    """ROUGE-L's F measure (longest common subsequence) of lower-case words."""
-    gold, said = (re.findall(r"[a-z0-9]+", text.lower()) for text in (row.question.answer, row.answer))
-    lengths = [0] * (len(said) + 1)
-    for word in gold:
-        before = 0
-        for position, other in enumerate(said, start=1):
-            kept = lengths[position]
-            lengths[position] = before + 1 if word == other else max(lengths[position], lengths[position - 1])
-            before = kept
-    return 2 * lengths[-1] / (len(gold) + len(said)) if lengths[-1] else 0.0
-
-
-def vectors_of(likeness: Likeness) -> Callable[[str], np.ndarray]:
-    """Return a function from a text to the last layer's unit token vectors, shape (tokens, 384); kept for texts seen."""
-    kept: dict[str, np.ndarray] = {}
-
-    def read(text: str) -> np.ndarray:
-        if text not in kept:
-            kept[text] = likeness.layers(likeness.ids(text) or [likeness.tokenizer.token_to_id(".")])[-1]
-        return kept[text]
-
-    return read
-
-
-def cosine(row: Labelled, vectors: Callable[[str], np.ndarray]) -> float:
-    """Cosine of the mean token vectors of MiniLM."""
-    gold, said = (vectors(text).mean(axis=0) for text in (row.question.answer, row.answer))
-    return float(gold @ said / (np.linalg.norm(gold) * np.linalg.norm(said)))
-
-
-def bert_score(row: Labelled, vectors: Callable[[str], np.ndarray]) -> float:
-    """BERTScore's F1 on MiniLM's last layer (its own models cannot be had offline), without idf and rescaling."""
-    alike = vectors(row.question.answer) @ vectors(row.answer).T
-    recall, precision = alike.max(axis=1).mean(), alike.max(axis=0).mean()
-    return float(2 * recall * precision / (recall + precision))
+def score_cosine(answers: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Return the cosine of MiniLM's sentence vectors."""
+    said, wanted = (MiniLMEmbedder().embed_passages(list(texts)) for texts in (answers, references))
+    return [float(a @ b) for a, b in zip(said, wanted)]
 
 
 def folds_of(rows: Sequence[Labelled], seed: int) -> list[int]:
@@ -143,48 +92,37 @@ def threshold(rows: Sequence[Labelled], values: Sequence[float]) -> Verdicts:
     for fold in range(FOLDS):
         seen = [(value, row.label == "correct") for value, row, at in zip(values, rows, folds) if at != fold]
         cuts = sorted({value for value, _ in seen})[:: max(1, len(seen) // 200)]
-        best = max(cuts, key=lambda cut: cohen_kappa([v >= cut for v, _ in seen], [is_right for _, is_right in seen]))
+        best = max(cuts, key=lambda cut: kappa([v >= cut for v, _ in seen], [is_right for _, is_right in seen]))
         for position, (value, at) in enumerate(zip(values, folds)):
             if at == fold:
                 outcomes[position], confidence[position] = "correct" if value >= best else "wrong", abs(value - best)
     return Verdicts(tuple(outcomes), tuple(confidence))
 
 
-def agreement(rows: Sequence[Labelled], verdicts: Verdicts, is_interval: bool = True) -> dict[str, Any]:
-    """Return kappas by kind of reference with 95% intervals, three-way kappa, accuracy, and accuracy where it is sure."""
-    mine, theirs = verdicts.outcomes, [row.label for row in rows]
+def agreement(rows: Sequence[Labelled], verdicts: Verdicts) -> dict[str, Any]:
+    """Return kappas by kind of reference with 95% intervals, three-way kappa, accuracy, and accuracy where it is sure.
+
+    The intervals draw questions with replacement, since their answers hang together.
+    """
+    mine, theirs, ids = verdicts.outcomes, [row.label for row in rows], [row.question.id for row in rows]
     right = [(a == "correct", b == "correct") for a, b in zip(mine, theirs)]
     found: dict[str, Any] = {}
     for kind in SHOWN:
         at = [position for position, row in enumerate(rows) if kind in ("all", row.kind)]
         if not at:
             continue
+        two = [[str(right[position][side]) for position in at] for side in (0, 1)]
         found[kind] = {
             "n": len(at),
-            "correct_or_not": cohen_kappa(*zip(*(right[position] for position in at))),
-            "three_way": cohen_kappa([mine[position] for position in at], [theirs[position] for position in at]),
+            "correct_or_not": kappa(*two),
+            "three_way": kappa([mine[position] for position in at], [theirs[position] for position in at]),
             "accuracy": sum(right[position][0] == right[position][1] for position in at) / len(at),
+            "interval": measure_agreement(*two, clusters=[ids[position] for position in at]).interval,
         }
-        if is_interval:
-            found[kind]["interval"] = interval([rows[position].question.id for position in at],
-                                               [right[position] for position in at])
     surest = sorted(range(len(rows)), key=lambda position: -verdicts.confidence[position])[: round(COVERAGE * len(rows))]
     found["all"]["accuracy_at_80"] = sum(right[position][0] == right[position][1] for position in surest) / len(surest)
-    if is_interval:
-        found["all"]["three_way_interval"] = interval([row.question.id for row in rows], list(zip(mine, theirs)))
+    found["all"]["three_way_interval"] = measure_agreement(mine, theirs, clusters=ids).interval
     return found
-
-
-def interval(ids: Sequence[str], pairs: Sequence[tuple[Any, Any]]) -> tuple[float, float]:
-    """Return the 95% interval of kappa, questions drawn with replacement (their answers hang together)."""
-    by_question: dict[str, list[tuple[Any, Any]]] = {}
-    for question_id, pair in zip(ids, pairs):
-        by_question.setdefault(question_id, []).append(pair)
-    groups, drawn = list(by_question.values()), np.random.default_rng(0)
-    kappas = [cohen_kappa(*zip(*(pair for index in drawn.integers(len(groups), size=len(groups)) for pair in groups[index])))
-              for _ in range(DRAWS)]
-    low, high = np.quantile(kappas, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def measure(rows: Sequence[Labelled], likeness: Likeness | None) -> dict[str, Verdicts]:
@@ -197,12 +135,11 @@ def measure(rows: Sequence[Labelled], likeness: Likeness | None) -> dict[str, Ve
         found["ours, family unseen"] = cross_validate(rows, built, True, "family")
     found["ours, no embedder"] = cross_validate(rows, built, False)
     found["rules alone"] = Verdicts(tuple(row.rules for row in rows), (1.0,) * len(rows))
-    values: dict[str, list[float]] = {name: list(map(metric, rows)) for name, metric in (
-        ("exact match", exact_match), ("SQuAD F1", squad_f1), ("ROUGE-L", rouge_l))}
-    if likeness:
-        vectors = vectors_of(likeness)
-        values["MiniLM cosine"] = [cosine(row, vectors) for row in rows]
-        values["BERTScore, MiniLM"] = [bert_score(row, vectors) for row in rows]
+    answers, references = [row.answer for row in rows], [row.question.answer for row in rows]
+    baselines: dict[str, TextMetric] = {"exact match": score_exact_match, "SQuAD F1": score_f1, "ROUGE-L": score_rouge_l}
+    if likeness:  # BERTScore's own models cannot be had offline
+        baselines |= {"MiniLM cosine": score_cosine, "BERTScore, MiniLM": score_bertscore}
+    values = {name: metric(answers, references) for name, metric in baselines.items()}
     return found | {name: threshold(rows, of_name) for name, of_name in values.items()}
 
 

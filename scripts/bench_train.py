@@ -10,10 +10,11 @@ schedule, precision and seed, without evaluation; ``packed`` counts packed rows 
 
 A token counts where it is no padding. Seconds are CPU-seconds of the process on a CPU (take --threads 1 where others work
 there too: threads that wait for each other burn seconds), and the clock's on CUDA. Memory is what the process grew by after
-its libraries were loaded (CUDA: the most allocated). Rows are rendered by ragtune's prompt: ``uneven`` shows 1 to 8 tables of 4 to 16 lines, as searches that find
-little or much do; ``even`` four tables of ten lines; a FOLDER is a dataset of ragtune. The interval is that of the ratio's
-geometric mean over the repeats (Student's t, 95%). On CUDA the model FLOP utilisation is told too: 4 operations a weight and
-token (6 for what is tuned) and attention, by the chip's dense bfloat16 peak (--peak-tflops).
+its libraries were loaded (CUDA: the most allocated). Rows are rendered by ragtune's prompt: ``uneven`` shows 1 to 8 tables
+of 4 to 16 lines, as searches that find little or much do; ``even`` four tables of ten lines; a FOLDER is a dataset of
+ragtune. The interval is that of the ratio's geometric mean over the repeats (Student's t, 95%). On CUDA the model FLOP
+utilisation is told too: 4 operations a weight and token (6 for what is tuned) and attention, by the chip's dense bfloat16
+peak (--peak-tflops).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def run_ragtune(job: dict[str, Any], examples: list[Any], is_packed: bool) -> di
     from ragtune.recipe.schema import Generator, Training
     from ragtune.training.job import Job
     from ragtune.training.methods import METHODS
-    from ragtune.training.sft import fit_sft
+    from ragtune.training.supervised.sft import fit_sft
 
     import_libraries()
     with tempfile.TemporaryDirectory() as folder:

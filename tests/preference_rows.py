@@ -51,7 +51,7 @@ def completion_logps(model: Any, chat: Chat, prompt: Sequence[Message], completi
     import torch
 
     before, after = chat.encode_example(prompt, completion)
-    logits = model(input_ids=torch.tensor([before + after])).logits[0, len(before) - 1 : -1].float()
+    logits = model(input_ids=torch.tensor([before + after])).logits[0, -len(after) - 1 : -1].float()
     return logits.log_softmax(-1).gather(1, torch.tensor(after)[:, None])[:, 0]
 
 

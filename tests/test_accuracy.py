@@ -19,7 +19,7 @@ from ragtune.training import accuracy
 from ragtune.training.accuracy import AnswerWatch, held_out, open_watch, outcome_of, write_answers
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.sft import fit_sft
+from ragtune.training.supervised.sft import fit_sft
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtune.training.advantages import (
+from ragtune.training.reinforcement.advantages import (
     estimate_advantages,
     estimate_divergence,
     explained_variance,
@@ -16,7 +16,7 @@ from ragtune.training.advantages import (
     token_rewards,
     whiten,
 )
-from ragtune.training.objective import policy_losses, value_losses
+from ragtune.training.reinforcement.objective import policy_losses, value_losses
 
 
 def tensor(values):

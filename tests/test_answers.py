@@ -25,6 +25,10 @@ def outcome(gold: str, answer: str, question: str = "What were net sales in 2018
         (CAPEX, "$1577.00", "Purchases of PP&E 2018: (1,577) [1]\nAnswer: $1,577 million [1]", "correct"),
         (CAPEX, "$1577.00", "(1,577)", "correct"),  # an outflow printed as negative
         (CAPEX, "$1577.00", "$1.577 billion", "correct"),
+        (CAPEX, "$1577.00", "$1.58 billion", "correct"),  # rounded in a larger scale, three digits at least
+        (CAPEX, "$1577.00", "$1.57 billion", "wrong"),
+        (CAPEX, "$1577.00", "$1.6 billion", "wrong"),
+        (CAPEX, "$1577.00", "$1,580 million", "wrong"),
         (CAPEX, "$1577.00", "1,577,000,000", "correct"),
         (CAPEX, "$1577.00", "$1,577 billion", "wrong"),
         (CAPEX, "$1577.00", "1,576", "wrong"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 
 import pytest
@@ -103,9 +104,13 @@ def test_a_loops_wrong_field_is_an_error(tmp_path):
         build_arguments(job_for(tmp_path), 40, 8, "cpu", 1000, False, betta=1)
 
 
-def test_what_does_not_go_together_is_refused(tmp_path):
+def test_what_does_not_go_together_is_refused(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "deepspeed" else find(name, *rest))
     with pytest.raises(RecipeError, match="grpo learns from answers it draws"):
         arguments_for(tmp_path, "grpo", neftune_alpha=5.0)
+    with pytest.raises(RecipeError, match="packing is for supervised tuning on rows, and dpo takes others"):
+        arguments_for(tmp_path, "dpo", packing=True)
     with pytest.raises(RecipeError, match="there is no such file"):
         arguments_for(tmp_path, deepspeed=str(tmp_path / "none.json"))
     (tmp_path / "zero.json").write_text("{}")

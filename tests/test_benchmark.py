@@ -10,6 +10,7 @@ from ragtune.cli.terminal import run_guarded
 from ragtune.errors import MissingPackage, ModelError, RunError
 from ragtune.evaluation.benchmarks.general import compare_results
 from ragtune.evaluation.benchmarks.harness import TaskResult, Tasks, shipped_tasks
+from ragtune.evaluation.benchmarks.task_names import reached_names
 from ragtune.files import write_manifest
 from ragtune.models.checkpoint import fingerprint_model
 from ragtune.recipe.schema import Generator, Recipe
@@ -176,12 +177,48 @@ def test_wrong_options_are_wrong_usage(capsys):
     assert run_guarded(ragtune, ["benchmark", "--recipe", "demo", "--tasks", ","]) == 2
 
 
-def test_an_unknown_task_is_told_with_the_nearest(task_folder, monkeypatch):
+def test_an_unknown_task_is_told_with_the_nearest_and_nothing_else_is_read(task_folder, monkeypatch):
     pytest.importorskip("lm_eval")
+    opened = count_managers(monkeypatch)
+    for names, folder, near in ((["my_taks"], task_folder, "my_task"), (["my_task", "hellswag"], task_folder, "hellaswag"),
+                                (["hellswag"], None, "hellaswag")):
+        with pytest.raises(RunError, match=f"no task '{names[-1]}'.*Did you mean '{near}'"):
+            Tasks(names, folder)
+    assert [(len(paths), defaults) for paths, defaults in opened] == [(1, False), (1, False), (0, False)]
+
+
+def count_managers(monkeypatch):
+    """Note of each TaskManager how many folders it reads, and whether the harness's own thousands are among them."""
     import lm_eval.tasks
 
-    real = lm_eval.tasks.TaskManager
-    monkeypatch.setattr(lm_eval.tasks, "TaskManager",
-                        lambda include_path=None, **_: real(include_path=include_path, include_defaults=False))
-    with pytest.raises(RunError, match="no task 'my_taks'.*Did you mean 'my_task'"):
-        Tasks(["my_taks"], task_folder)
+    opened, real = [], lm_eval.tasks.TaskManager
+
+    def manager(include_path=None, include_defaults=True):
+        opened.append((include_path, include_defaults))
+        return real(include_path=include_path, include_defaults=include_defaults)
+
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", manager)
+    return opened
+
+
+def test_a_task_of_the_harness_is_found_without_reading_all_of_them(task_folder, monkeypatch):
+    pytest.importorskip("lm_eval")
+    opened = count_managers(monkeypatch)
+    (task_folder / "several.yaml").write_text("group: several\ntask: [my_task, {group: inner, task: [gsm8k]}, piqa, glue]\n")
+    (task_folder / "mmlu.yaml").write_text(TASK.replace("my_task", "hellaswag").replace("FILE", "none"))
+    tasks = Tasks(["several", "hellaswag", "ragtune_sums"], task_folder)
+    known = tasks._manager.task_index
+    assert {"my_task", "gsm8k", "piqa", "glue", "hellaswag"} <= set(known)
+    assert known["hellaswag"].yaml_path == task_folder / "mmlu.yaml"  # the user's own goes first
+    assert len(known) < 100
+    assert not any(defaults for _, defaults in opened)
+    assert {"my_task", "gsm8k"} <= reached_names(known, ["several"])
+
+
+def test_an_error_that_is_not_of_the_data_keeps_its_own_words(task_folder):
+    pytest.importorskip("lm_eval")
+    bad = TASK.replace("my_task", "bad_task").replace("FILE", str(task_folder / "items.jsonl"))
+    (task_folder / "bad.yaml").write_text(bad.replace("output_type: multiple_choice", "output_type: guess"))
+    with pytest.raises(RunError, match=r"cannot set up the task 'bad_task' \(\w+: .*Mend its YAML") as caught:
+        Tasks(["bad_task"], task_folder).load("bad_task")
+    assert "HF_HOME" not in str(caught.value)

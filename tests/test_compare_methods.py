@@ -235,6 +235,38 @@ def test_methods_that_refine_start_from_one_supervised_run_whose_time_counts(
     assert summary.start == "lora"
 
 
+def test_methods_with_a_preset_get_its_rows_of_the_same_questions(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[MethodTask] = []
+    monkeypatch.setattr(stage, "_run_process", fake_process(calls))
+    run_compare_methods(home_recipe(home), ["lora", "raft"], Budget(steps=3), limit=4, out=tmp_path / "c")
+    lora, raft = calls[1:]
+    assert Path(raft.rows).name == "dataset-raft"
+    found = read_manifest(Path(tmp_path / "c" / "dataset-raft"), "dataset")["recipe"]["dataset"]
+    assert (found["preset"], found["distractors"]) == ("raft", 4)
+    sides = [(Path(place) / "questions_test.jsonl").read_text() for place in (lora.rows, tmp_path / "c" / "dataset-raft")]
+    assert sides[0] == sides[1]
+    assert raft.dataset == lora.dataset  # what is asked is the same for all
+
+
+def test_all_stands_for_every_method_that_answers(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def run(self: Any, name: str, is_asked: bool) -> MethodResult:
+        tried.append(name)
+        return MethodResult(name, "", "failed", "not here")
+
+    monkeypatch.setattr(stage._Runner, "run", run)
+    (tmp_path / "c.partial" / "methods").mkdir(parents=True)
+    summary = run_compare_methods(home_recipe(home), ["all"], out=tmp_path / "c")
+    assert {"full", "lora", "dpo", "grpo"} <= set(tried)
+    assert not {"reward", "ra_dit_retriever"} & set(tried)
+    assert summary.standing.best == ""
+
+
 def test_a_start_that_failed_fails_those_that_need_it(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[MethodTask] = []
     monkeypatch.setattr(stage, "_run_process", fake_process(calls, failing="lora"))

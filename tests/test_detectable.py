@@ -54,6 +54,13 @@ def test_too_few_discordant_questions_show_nothing() -> None:
     assert "no difference can be shown" in describe_detectable(20, 0.1)
 
 
+def test_the_sentence_says_how_many_questions_a_small_difference_would_take() -> None:
+    said = describe_detectable(100, 0.3)
+    assert said.endswith(f"To show 5 points takes about {questions_needed(0.05, 0.3):,} questions.")
+    assert "To show" not in describe_detectable(5000, 0.3)  # smaller ones are shown already
+    assert "To show" not in describe_detectable(100, 0.03)  # so few answers differ that none can be that large
+
+
 def test_questions_needed_turns_it_round() -> None:
     n = questions_needed(0.1, 0.3)
     found = minimum_detectable_difference(n, 0.3)

@@ -106,7 +106,10 @@ def test_memory_grows_and_shrinks_as_it_must(large):
     assert full.weights == 4 * large.parameters
     assert full.optimizer == 2 * full.gradients == 8 * large.parameters
     assert qlora.weights < lora.weights < full.weights
-    assert qlora.total < lora.total < full.total
+    assert lora.total < full.total
+    small = {"batch_size": 1, "gradient_checkpointing": True}  # with much else to keep, a CPU's 4 bits save nothing
+    assert estimated(method="qlora", **small).total < estimated(method="lora", **small).total
+    assert qlora.activations > lora.activations
     assert estimated(method="lora", batch_size=4).activations == pytest.approx(lora.activations / 2, rel=1e-6)
     assert estimated(method="lora", gradient_checkpointing=True).activations < lora.activations / 2
     assert estimated(method="lora", gradient_checkpointing=True).seconds > lora.seconds

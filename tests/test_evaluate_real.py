@@ -10,6 +10,7 @@ from tiny_model import make_tiny_model
 
 from ragtune.answering.prompt import number_passages, prompt_hash, render_completion, render_prompt
 from ragtune.errors import RunError
+from ragtune.evaluation.ladder.references import UNMEASURED
 from ragtune.files import read_manifest, write_jsonl, write_manifest
 from ragtune.recipe.schema import Documents, Evaluation, Generator, Index, Recipe, Retrieval, Training
 from ragtune.records import Hit
@@ -72,12 +73,31 @@ def test_base_and_tuned_from_folders(tmp_path: Path) -> None:
     assert [(a, b, setting) for a, b, setting, _ in both.against_baselines] == [
         ("extractive", "tuned", "retrieval"), ("extractive", "tuned", "oracle")]  # fmt: skip
     assert NO_RUN not in both.notes
+    assert both.references == ()
     folder = Path(both.folder)
     assert len((folder / "answers.jsonl").read_text().splitlines()) == 27
     assert "Learning curve" in (folder / "report.html").read_text()
     manifest = read_manifest(folder, "evaluation")
     assert manifest["index_id"] == index_id
     assert set(manifest["models"]) == {"base", "tuned", "extractive"}
+
+    asking = {"evaluation": recipe.evaluation.model_copy(update={"perplexity": True})}
+    surprised = run_evaluate(recipe.model_copy(update=asking))
+    assert [(rung.model, rung.setting, rung.correct) for rung in surprised.ladder] == [
+        (rung.model, rung.setting, rung.correct) for rung in both.ladder]  # the answers were kept
+    rows = {(row.model, row.setting): row for row in surprised.references}
+    assert len(rows) == 6
+    assert {row.n for row in rows.values()} == {3}
+    assert all(1 < row.perplexity < 1e6 for row in rows.values())
+    for setting in ("closed_book", "retrieval", "oracle"):
+        base, tuned = rows["base", setting], rows["tuned", setting]
+        assert base.comparison is None
+        assert tuned.comparison.n == 3
+        assert tuned.comparison.difference == pytest.approx(tuned.comparison.mean_b - tuned.comparison.mean_a)
+        assert tuned.perplexity != base.perplexity  # it was tuned
+    assert rows["base", "closed_book"].perplexity != rows["base", "oracle"].perplexity
+    assert "How surprising are the references?" in (folder / "report.html").read_text()
+    assert "## How surprising are the references?" in (folder / "report.md").read_text()
 
     other = recipe.model_copy(update={"index": Index(embedder="hash", context_line=False)})
     run_index(other, tmp_path / "other")
@@ -89,9 +109,12 @@ def test_base_and_tuned_from_folders(tmp_path: Path) -> None:
     assert len(allowed.ladder) == 9
 
     reader = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"model": "extractive"})})
-    itself = run_evaluate(reader, tmp_path / "itself")  # it takes no adapter, and is not measured twice
+    # it takes no adapter, and is not measured twice
+    itself = run_evaluate(reader.model_copy(update=asking), tmp_path / "itself")
     assert [rung.model for rung in itself.ladder] == ["base"] * 3
     assert NO_RUN not in itself.notes
+    assert itself.references == ()
+    assert UNMEASURED.format("base") in itself.notes
     assert open_assistant(reader).generator.name == "extractive"
 
 

@@ -10,7 +10,7 @@ from ragtune.models.language import open_generator
 from ragtune.recipe.load import check_recipe
 from ragtune.records import Message
 from ragtune.stages.train import run_train
-from ragtune.training.export import merge_adapter
+from ragtune.training.exporting.merge import merge_adapter
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
 
@@ -79,7 +79,7 @@ def test_merging_into_an_evaluated_4bit_model_is_the_trap_we_avoid(tuned):
 
 def test_a_merge_that_differs_writes_nothing(tuned, tmp_path, monkeypatch):
     section, adapter = tuned
-    from ragtune.training import export
+    from ragtune.training.exporting import merge as export
 
     reload = export._reload
 

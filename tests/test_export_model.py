@@ -24,7 +24,7 @@ from ragtune.recipe.load import check_recipe
 from ragtune.records import Message
 from ragtune.stages.export_model import run_export_model
 from ragtune.stages.train import run_train
-from ragtune.training import export_formats
+from ragtune.training.exporting import formats as export_formats
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
 
@@ -74,6 +74,19 @@ def test_safetensors_answer_as_the_adapter(recipe, tmp_path, numbers, dtype):
     assert "8 held-out questions" in card
     assert "base_model: tiny" in card
     assert recipe.work not in card
+
+
+@pytest.mark.parametrize(("method", "format_name"),
+                         [("head", "safetensors"), ("head", "ctranslate2"), ("ia3", "safetensors")])
+def test_other_kinds_of_tuned_weights_are_exported(recipe, tmp_path, method, format_name):
+    training = recipe.training.model_copy(update={"method": method, "max_steps": 6, "folder": str(tmp_path / "run")})
+    other = recipe.model_copy(update={"training": training})
+    run_train(other)
+    summary = run_export_model(other, format_name, tmp_path / "out", "float32", questions=4)
+    assert [side.faults for side in summary.parity.sides] == [()] * (1 if format_name == "safetensors" else 2)
+    if format_name == "safetensors":
+        merged = open_generator(recipe.generator.model_copy(update={"model": str(tmp_path / "out")}))
+        assert (merged.logits(PROMPT) - open_generator(recipe.generator).logits(PROMPT)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("numbers", ["float32", "int8"])
@@ -141,7 +154,7 @@ def test_a_scaled_adapter_is_blocked_and_shown(recipe, tmp_path, monkeypatch, fo
 
 def test_a_merge_into_a_4_bit_base_is_blocked(recipe, tmp_path, monkeypatch):
     from ragtune.models.weights import load_4bit
-    from ragtune.training import export
+    from ragtune.training.exporting import merge as export
 
     def quantised(section, dtype=None):
         import torch

@@ -182,8 +182,9 @@ def test_it_cannot_be_tuned(tmp_path):
     from ragtune.stages.train import run_train
 
     recipe = check_recipe({"generator": {"model": "extractive"}, "work": str(tmp_path)}, "test")
+    row = {"prompt": [{"role": "user", "content": "?"}], "completion": [{"role": "assistant", "content": "."}]}
     with building_folder(tmp_path / "d") as folder:
-        write_jsonl(folder / "train.jsonl", [])
+        write_jsonl(folder / "train.jsonl", [row])
         write_manifest(folder, "dataset", prompt_hash=prompt_hash())
     with pytest.raises(ModelError, match="'extractive' cannot be tuned here. Set generator.model to bundled"):
         run_train(recipe, tmp_path / "run", tmp_path / "d")

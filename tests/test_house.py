@@ -76,13 +76,15 @@ def test_every_package_is_in_the_wheel():
     assert packages | {"ragtune.data"} == set(SETTINGS["tool"]["setuptools"]["packages"])
 
 
-def test_rooms_of_evaluation_import_in_one_direction():
-    rooms = {path.parent.name: set() for path in (ROOT / "ragtune/evaluation").glob("*/__init__.py")}
-    for path in (ROOT / "ragtune/evaluation").glob("*/*.py"):
+@pytest.mark.parametrize("package", ["evaluation", "training"])
+def test_rooms_of_a_package_import_in_one_direction(package):
+    rooms = {path.parent.name: set() for path in (ROOT / "ragtune" / package).glob("*/__init__.py")}
+    for path in (ROOT / "ragtune" / package).glob("*/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):  # imports for type checkers and inside functions too
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ragtune.evaluation."):
-                rooms[path.parent.name].add(node.module.split(".")[2])
-    assert len(rooms) > 5
+            parts = node.module.split(".") if isinstance(node, ast.ImportFrom) and node.module else []
+            if parts[:2] == ["ragtune", package] and len(parts) > 2 and parts[2] in rooms:
+                rooms[path.parent.name].add(parts[2])
+    assert len(rooms) > 4
     for room in rooms:
         below, seen = [*(rooms[room] - {room})], set()
         while below:

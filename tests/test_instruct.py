@@ -245,7 +245,7 @@ def test_presets_are_public_settings_and_own_fields_go_before() -> None:
     assert (raft.gold_share, raft.distractors, raft.closed_book_share) == (0.8, 4, 0.0)
     assert (own.gold_share, own.distractors, own.closed_book_share) == (0.4, 1, 0.0)
     assert Dataset().preset is None
-    with pytest.raises(ValidationError, match="'raft' or 'instructlab'"):
+    with pytest.raises(ValidationError, match="'raft', 'instructlab' or 'ra_dit'"):
         Dataset.model_validate({"preset": "rafft"})
 
 

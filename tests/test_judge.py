@@ -5,7 +5,7 @@ import math
 import pytest
 from judge_fakes import SECTION, by_figure, items, scripted, sleep_on
 
-from ragtune.errors import ModelError, RunError
+from ragtune.errors import MissingPackage, ModelError, RunError
 from ragtune.evaluation.judging.judge import MAX_IN_A_ROW, ModelJudge, ScorerJudge, open_judge
 from ragtune.evaluation.judging.rubric import load_rubric
 from ragtune.evaluation.judging.verdicts import ToJudge
@@ -115,3 +115,12 @@ def test_a_providers_model_is_opened_with_its_limits(monkeypatch):
     judge = open_judge("openai:gpt-4o-mini", OUTCOMES, SECTION, timeout_s=9, max_new_tokens=200)
     assert judge.judge(items(1))[0].verdict == "correct"
     assert (seen["model"], seen["max_tokens"], seen["temperature"]) == ("gpt-4o-mini", 200, 0.0)
+
+
+def test_a_missing_package_of_the_judge_names_its_own_option(monkeypatch):
+    def init(model, **settings):
+        raise ImportError("no module named langchain_openai")
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", init)
+    with pytest.raises(MissingPackage, match=r"^--judge 'openai:x' needs.*pip install 'ragtune\[openai\]'"):
+        open_judge("openai:x", OUTCOMES)

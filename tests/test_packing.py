@@ -14,8 +14,8 @@ from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.load import check_recipe
 from ragtune.recipe.schema import Generator
 from ragtune.stages.train import run_train
-from ragtune.training.packing import PackedCollator, check_apart, check_packable, pack_rows
 from ragtune.training.rows import NO_LOSS
+from ragtune.training.supervised.packing import PackedCollator, check_apart, check_packable, pack_rows
 
 
 @pytest.fixture(scope="module")

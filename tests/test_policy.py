@@ -14,10 +14,10 @@ from ragtune.models.chat import load_chat
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Generator, Reinforce, Training
 from ragtune.records import Example, Message, Question
-from ragtune.training.groups import GroupOrder, Plan, plan_groups
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.policy import fit_policy
+from ragtune.training.reinforcement.groups import GroupOrder, Plan, plan_groups
+from ragtune.training.reinforcement.policy import fit_policy
 
 PROMPT = [Message(role="user", content="[1] Item 0 2021: 4,210\n\nQuestion: What was item 0 in 2021?")]
 BOTH = pytest.mark.parametrize("method", ["grpo", "rloo"])
@@ -174,11 +174,11 @@ def test_the_divergence_is_taken_off_rloo_s_reward(model, tmp_path, monkeypatch)
 def test_the_reference_is_the_start(model, start, tmp_path, method, has_start, monkeypatch):
     import torch
 
-    from ragtune.training import policy
+    from ragtune.training.reinforcement import group_trainer
 
     references, told = [], []
 
-    class Spy(policy.Reference):
+    class Spy(group_trainer.Reference):
         def __init__(self, model, has_start):
             super().__init__(model, has_start)
             references.append((self, model))
@@ -196,7 +196,7 @@ def test_the_reference_is_the_start(model, start, tmp_path, method, has_start, m
                 with reference.in_place():
                     told.append((now, tuned(input_ids=ids).logits[0, -1]))
 
-    monkeypatch.setattr(policy, "Reference", Spy)
+    monkeypatch.setattr(group_trainer, "Reference", Spy)
     job = job_of(model, tmp_path, method, start=start if has_start else None, callbacks=[Look()], max_steps=3,
                  reinforce={"kl": 0.05, "inner_epochs": 1})
     fit = fit_policy(job, share_of_digits)

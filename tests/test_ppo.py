@@ -13,14 +13,14 @@ from ragtune.models.chat import load_chat
 from ragtune.models.language import open_generator
 from ragtune.models.weights import load_4bit, load_base
 from ragtune.recipe.schema import Generator, Reinforce, Training
-from ragtune.records import Example, Message
-from ragtune.training.actor import Actor
+from ragtune.records import Example, Message, Question
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.ppo import count_rounds, fit_ppo
-from ragtune.training.rollout import choose_rows, collate
-from ragtune.training.rounds import weigh_answers
-from ragtune.training.tunable import prepare
+from ragtune.training.reinforcement.actor import Actor
+from ragtune.training.reinforcement.ppo import count_rounds, fit_ppo
+from ragtune.training.reinforcement.rollout import choose_rows, collate
+from ragtune.training.reinforcement.rounds import weigh_answers
+from ragtune.training.weights.tunable import prepare
 
 ROWS = [Example((Message(role="user", content=f"Question {n}{'?' * (n % 3)}"),), "", {"question_id": f"q{n}"})
         for n in range(6)]
@@ -265,7 +265,7 @@ def test_a_reward_or_loss_that_is_no_number_names_step_and_rows(model, tmp_path,
     with pytest.raises(RunError, match=r"the reward is nan at step 3, of an answer to row \d of train.jsonl"):
         fit_ppo(job_for(model, tmp_path / "reward"), breaking)
     assert (tmp_path / "reward" / "checkpoints" / "checkpoint-2" / "complete").is_file()
-    from ragtune.training import rounds
+    from ragtune.training.reinforcement import rounds
 
     monkeypatch.setattr(rounds, "value_losses", lambda values, *_: values * math.nan)
     with pytest.raises(RunError, match=r"the loss is nan at step 1, on answers to the rows \d.* of train.jsonl. Lower "):
@@ -338,3 +338,30 @@ def test_batches_keep_prompts_left_and_completions_right(model, tmp_path):
         assert batch.ids[row, before - 1] == answer.prompt[-1]
         assert batch.completion[row, : len(answer.completion)].tolist() == list(answer.completion)
         assert batch.mask[row].tolist() == [float(column < len(answer.completion)) for column in range(batch.mask.shape[1])]
+
+
+@pytest.mark.parametrize("weights", ["adalora", "prompt_tuning", "prefix_tuning"])
+def test_other_weights_are_tuned_and_read_as_they_draw(model, tmp_path, weights):
+    import torch
+
+    job = job_for(model, tmp_path, weights=weights, max_steps=4, batch_size=16, r=2)
+    actor = actor_of(job)
+    answers = draw(actor, count=64)
+    with torch.no_grad():
+        batch, reading = actor.read(answers, with_entropy=True)
+    counts = batch.mask.bool()
+    assert float(-reading.logps[counts].mean()) == pytest.approx(float(reading.entropy[counts].mean()), abs=0.2)
+    fit = fit_ppo(job, share_of_digits)
+    assert fit.steps == 4
+    assert fit.metrics[-1]["grad_norm"] > 0
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_held_out_accuracy_ends_a_run_that_does_not_gain(model, tmp_path):
+    question = Question("q0", "Question 0", "4,210")
+    held = [dataclasses.replace(ROWS[0], completion="Answer: 4,210 [1]")]
+    job = job_for(model, tmp_path, max_steps=6, stop_patience=1, stop_steps=1, stop_questions=4)
+    fit = fit_ppo(dataclasses.replace(job, held_out=held, questions={"q0": question}), share_of_digits)
+    assert fit.steps == 2
+    assert [point["accuracy"] for point in fit.metrics] == [0.0, 0.0]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()

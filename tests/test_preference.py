@@ -19,9 +19,10 @@ from ragtune.models.adapt import load_adapter
 from ragtune.models.chat import Chat, load_chat
 from ragtune.models.weights import load_base
 from ragtune.recipe.schema import Generator
-from ragtune.records import Example, Pair
-from ragtune.training import arguments, preference
+from ragtune.records import Example, Pair, Question
+from ragtune.training import arguments
 from ragtune.training.methods import METHODS
+from ragtune.training.preferences import preference
 
 NAMES = ["dpo", "kto", "orpo", "simpo"]
 TRAIN, TEST = make_pairs(24, 1), make_pairs(9, 2)
@@ -90,8 +91,8 @@ def test_it_learns_and_the_saved_adapter_is_one_and_says_what_the_tuned_model_sa
     assert {"rewards/chosen", "rewards/rejected"} <= set(tuned[0])
     if name != "kto":  # which has no pairs to order
         assert held[-1]["eval_pair_accuracy"] == 1.0 == tuned[-1]["pair_accuracy"]
-        share = held[0]["eval_pair_accuracy"] * len(TEST)
-        assert share == pytest.approx(round(share)), "of rows"
+        ordered = held[0]["eval_pair_accuracy"] * len(TEST)
+        assert ordered == pytest.approx(round(ordered)), "each row counts once, also in a short batch"
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         pytest.approx(point) for point in done.metrics]
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
@@ -308,6 +309,43 @@ def test_the_reference_of_a_4_bit_base_is_the_start_unrounded(
     assert max(float((now[name] - kept[name]).abs().max()) for name in kept) == 0
 
 
+@pytest.mark.parametrize(("name", "weights", "lr"), [
+    ("dpo", "full", 2e-3), ("dpo", "pissa", 2e-3), ("kto", "bottleneck", 2e-3), ("kto", "head", 2e-3),
+    ("orpo", "prompt_tuning", 3e-2), ("dpo", "prompt_tuning", 3e-2),
+])
+def test_other_weights_are_tuned_against_the_base_and_read_back(
+    model: Path, chat: Chat, tmp_path: Path, name: str, weights: str, lr: float
+) -> None:
+    """What the trainer calls the reward is beta times what the adapter, opened again, says more than the base."""
+    import torch
+
+    done = fit(model, tmp_path, name, TRAIN[:16], TEST, weights=weights, max_steps=3, lr=lr, virtual_tokens=4)
+    last = done.metrics[-1]
+    assert last["step"] == 3
+    assert last["eval_margin"] > done.metrics[0]["eval_margin"] + 0.005
+    tuned, base = open_model(model, tmp_path / "adapter"), open_model(model)
+    is_mean = name == "orpo"
+    said = halves(tuned.eval(), chat, TEST, is_mean) - (0 if is_mean else halves(base, chat, TEST))
+    assert 0.1 * float(said[:, 0].mean()) == pytest.approx(last["eval_rewards/chosen"], abs=0.02)
+    if name != "kto":  # where each completion counts once
+        assert 0.1 * float((said[:, 0] - said[:, 1]).mean()) == pytest.approx(last["eval_margin"], abs=0.02)
+    assert torch.isfinite(said).all()
+
+
+def test_tuning_ends_when_answers_get_no_better(model: Path, tmp_path: Path) -> None:
+    questions = {f"q{number}": Question(f"q{number}", "What was item 0 in 2021?", "4,210") for number in range(24)}
+    job = make_job(model, tmp_path, "dpo", TRAIN[:12], stop_patience=2, stop_steps=1, stop_questions=4)
+    job = dataclasses.replace(job, questions=questions, held_out=TRAIN[12:16],
+                              generator=job.generator.model_copy(update={"max_new_tokens": 4}))
+    done = job.method.fit(job)
+    measured = [point for point in done.metrics if "accuracy" in point]
+    assert done.steps == 3
+    assert [point["step"] for point in measured] == [1, 2, 3]
+    assert {point["accuracy"] for point in measured} == {0.0}
+    assert [point["step"] for point in done.metrics if "loss" in point and "margin" in point] == [1, 2, 3]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
 def test_only_rows_that_are_shown_are_referred(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = seize(monkeypatch, make_job(model, tmp_path, "dpo", TRAIN, max_steps=2, batch_size=4))
     shown = [number for number, row in enumerate(trainer.train_dataset) if math.isfinite(row["ref_chosen_logps"])]
@@ -353,7 +391,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(model: Path, tmp_path: Path) 
 def test_a_trl_without_the_experimental_trainers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from ragtune.training.experimental import load_orpo
+    from ragtune.training.preferences.experimental import load_orpo
 
     monkeypatch.setitem(sys.modules, "trl.experimental.orpo", None)
     with pytest.raises(RunError, match=r"TRL .* has no ORPO trainer any more. Install trl 1.16, or .* to dpo"):

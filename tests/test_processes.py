@@ -15,7 +15,7 @@ from tiny_model import make_dataset, make_tiny_model
 from ragtune.cli.launching import SETTINGS
 from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
-from ragtune.errors import ModelError
+from ragtune.errors import ModelError, RunError
 from ragtune.models.processes import building_together, is_main, is_sharded, local_rank, rank, world_size
 from ragtune.models.weights import choose_device
 from ragtune.recipe.load import load_recipe
@@ -102,6 +102,16 @@ def test_who_is_who(monkeypatch):
     assert (world_size(), rank(), local_rank(), is_main()) == (4, 3, 1, False)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert is_sharded()
+
+
+def test_a_loop_of_our_own_is_refused_in_several(tmp_path, monkeypatch):
+    make_tiny_model(tmp_path / "tiny")
+    make_dataset(tmp_path / "dataset", train=4, test=2)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match="ppo runs in one process, and 2 were launched"):
+        run_train(load_recipe(str(write_recipe(tmp_path, "one", 4, 2)), ("training.method=ppo",)))
+    assert not (tmp_path / "one").exists()
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch):

@@ -17,9 +17,10 @@ from ragtune.errors import ModelError, RunError
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Generator
 from ragtune.records import Example, Pair
-from ragtune.training import arguments, reward
+from ragtune.training import arguments
 from ragtune.training.methods import METHODS
-from ragtune.training.reward import load_reward_model
+from ragtune.training.preferences import reward
+from ragtune.training.preferences.reward import load_reward_model
 
 TRAIN, TEST = make_pairs(24, 1), make_pairs(9, 2)
 
@@ -61,8 +62,8 @@ def test_it_learns_to_order_pairs_and_says_the_same_when_opened_again(model: Pat
     assert (config["task_type"], config["base_model_name_or_path"]) == ("SEQ_CLS", "tiny")
     once, again = (margins(model, folder / "adapter", TEST) for _ in range(2))
     assert once == again
-    assert held[-1]["eval_accuracy"] == pytest.approx(sum(margin > 0 for margin in once) / len(once))
-    assert held[-1]["eval_accuracy"] > 0.85
+    assert held[-1]["eval_pair_accuracy"] == pytest.approx(sum(margin > 0 for margin in once) / len(once))
+    assert held[-1]["eval_pair_accuracy"] > 0.85
     assert sum(once) / len(once) == pytest.approx(held[-1]["eval_margin"], abs=0.1), "bfloat16 in the run"
     assert margins(model, folder / "adapter", TEST, batch_size=1) == pytest.approx(once, abs=1e-4), "padding says nothing"
 

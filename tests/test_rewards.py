@@ -15,7 +15,7 @@ from ragtune.recipe.schema import Generator, Reinforce, Training
 from ragtune.records import REFUSAL, Example, Passage, Question
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
-from ragtune.training.rewards import REFUSED, REWARDS, build_reward
+from ragtune.training.reinforcement.rewards import REFUSED, REWARDS, build_reward
 
 INCOME = "Consolidated Statements of Income\nRevenue 2022: 974,402\nRevenue 2021: 900,434\nNet income 2022: 130,691"
 SHEET = "Consolidated Balance Sheets\nTotal assets 2022: 1,111,334\nTotal debt 2022: 190,944"
@@ -104,8 +104,8 @@ def test_what_a_completion_is_worth(name, completion, outcome, number, citation,
 
 
 @pytest.mark.parametrize(("said", "worth"), [
-    ("$974,402 thousand", 1.0), ("$974.4 million", 0.5), ("$1,000,000 thousand", 0.3686), ("$900,434 thousand", 0.1204),
-    ("$800,000 thousand", 0.0), ("$974,402 million", 0.0), ("8.2%", 0.0), ("none", 0.0),
+    ("$974,402 thousand", 1.0), ("$974.4 million", 1.0), ("$974,403 thousand", 0.5), ("$1,000,000 thousand", 0.3686),
+    ("$900,434 thousand", 0.1204), ("$800,000 thousand", 0.0), ("$974,402 million", 0.0), ("8.2%", 0.0), ("none", 0.0),
     ("974,402 or 974,403 thousand", 0.0),
 ])
 def test_a_number_nearly_right_is_worth_up_to_half(said, worth):
@@ -168,11 +168,11 @@ class FakeModel:
 
 def test_the_reward_model_of_a_run_folder_scores_prompts_with_completions(monkeypatch):
     asked = []
-    module = types.ModuleType("ragtune.training.reward")
+    module = types.ModuleType("ragtune.training.preferences.reward")
     module.load_reward_model = lambda section, adapter: asked.append((section.model, adapter)) or FakeModel()
-    monkeypatch.setitem(sys.modules, "ragtune.training.reward", module)
+    monkeypatch.setitem(sys.modules, "ragtune.training.preferences.reward", module)
     run = types.SimpleNamespace(adapter=Path("runs/reward/adapter"))
-    monkeypatch.setattr("ragtune.training.rewards.open_run", lambda folder: run)
+    monkeypatch.setattr("ragtune.training.reinforcement.rewards.open_run", lambda folder: run)
     reward = build_reward(job_of({"model": 1.0}, reward_model="runs/reward"))
     assert asked == [("echo", Path("runs/reward/adapter"))]
     assert reward([example_of("revenue")] * 2, ["four", "a"]) == [1.0, -2.0]

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from test_instruct import SALES
 from test_prefer import make_rows
 
 from ragtune.answering.prompt import REFUSAL
 from ragtune.datasets.prefer import PairsResult, build_labels
 from ragtune.datasets.sampled import (
-    JUDGE_TOKENS,
+    NEITHER,
     NOT_READ,
     ONE_ANSWER,
     TURNED,
+    Choice,
     build_judged_pairs,
     build_sampled_pairs,
-    parse_choice,
-    render_choice,
 )
 from ragtune.errors import QuestionError
-from ragtune.models.fake import EchoGenerator
 from ragtune.stages.sampled import score_completion
 
 
-class Picks(EchoGenerator):
-    """A judge that replies as told by (A, B)."""
-
-    name = "picks"
-
-    def __init__(self, reply: Callable[[str, str], str]) -> None:
-        self.reply, self.asked = reply, 0
-
-    def generate(self, prompts, max_new_tokens, progress=None):  # type: ignore[no-untyped-def]
-        assert max_new_tokens == JUDGE_TOKENS
-        self.asked += len(prompts)
-        parts = [messages[-1]["content"].split("\n\n")[-3:-1] for messages in prompts]
-        return [self.reply(a.removeprefix("A:\n"), b.removeprefix("B:\n")) for a, b in parts]
-
-
-def judged(samples: list[str], reply: Callable[[str, str], str]) -> PairsResult:
+def judged(samples: list[str], verdict: str | Callable[[Choice], str]) -> PairsResult:
     row = make_rows(SALES)[0]
-    return build_judged_pairs([row], [SALES], [samples], Picks(reply), score_completion)
+
+    def choose(choices: Sequence[Choice]) -> list[str]:
+        return [verdict if isinstance(verdict, str) else verdict(choice) for choice in choices]
+
+    return build_judged_pairs([row], [SALES], [samples], choose, "picks", score_completion)
 
 
 def test_sampled_answers_pair_the_best_with_the_likeliest_mistake() -> None:
@@ -94,40 +79,24 @@ def test_labels_of_sampled_answers_hold_each_once() -> None:
 
 def test_a_judge_picks_between_the_two_answers_sampled_most() -> None:
     samples = ["one", "two", " two", "rare", "one", "two"]
-    made = judged(samples, lambda a, b: "A" if a == "one" else "B")
-    assert [(pair.chosen, pair.rejected) for pair in made.pairs] == [("one", "two")]
-    trace = made.pairs[0].provenance
-    assert (trace["reason"], trace["judge"], trace["chosen_outcome"]) == ("judged", "picks", "wrong")  # the scorer's view
-    assert not made.skipped
+    for verdict, halves in (("a", ("two", "one")), ("b", ("one", "two"))):
+        made = judged(samples, verdict)
+        assert [(pair.chosen, pair.rejected) for pair in made.pairs] == [halves]
+        trace = made.pairs[0].provenance
+        assert (trace["reason"], trace["judge"], trace["chosen_outcome"]) == ("judged", "picks", "wrong")  # by the scorer
+        assert not made.skipped
 
 
-def test_a_verdict_that_turns_or_cannot_be_read_gives_no_pair_and_is_counted_apart() -> None:
-    assert judged(["one", "two"], lambda a, b: "A").skipped == {TURNED: 1}
-    assert judged(["one", "two"], lambda a, b: "A" if a == "one" else "both are fine").skipped == {NOT_READ: 1}
-    assert judged(["one", "one"], lambda a, b: "A").skipped == {ONE_ANSWER: 1}
-    judge = Picks(lambda a, b: "A")
-    build_judged_pairs([], [], [], judge, score_completion)
-    assert judge.asked == 0
+def test_a_choice_of_neither_gives_no_pair_and_is_counted() -> None:
+    for reason in (TURNED, NEITHER, NOT_READ):
+        made = judged(["one", "two"], reason)
+        assert (made.pairs, made.skipped) == ((), {reason: 1})
+    assert judged(["one", "one"], "a").skipped == {ONE_ANSWER: 1}
 
 
-def test_the_judge_sees_prompt_reference_and_both_answers() -> None:
-    row = make_rows(SALES)[0]
-    system, user = render_choice(row, "first answer", "second answer")
-    assert "one letter" in system["content"]
-    assert user["content"].startswith(row.prompt[-1]["content"])
-    after = user["content"].removeprefix(row.prompt[-1]["content"])
-    assert after.index(row.completion) < after.index("A:\nfirst answer") < after.index("B:\nsecond answer")
-
-
-@pytest.mark.parametrize(("reply", "verdict"), [
-    ("A", "A"), (" b.", "B"), ("**B**", "B"), ("The better answer is A.", "A"), ("Verdict: B", "B"), ("(A)", "A"),
-    ("The first cites its passage.\nAnswer: A", "A"), ("", None), ("Both", None), ("A or B", None),
-    ("A is better, but B", None), ("A good answer", None), ("C", None), ("I prefer the first", None),
-])
-def test_a_verdict_is_one_letter_on_the_last_line(reply: str, verdict: str | None) -> None:
-    assert parse_choice(reply) == verdict
-
-
-@given(st.text(max_size=60))
-def test_any_reply_is_read_or_not(reply: str) -> None:
-    assert parse_choice(reply) in ("A", "B", None)
+def test_the_judge_sees_passages_and_the_rows_own_answer_as_reference() -> None:
+    row, seen = make_rows(SALES)[0], []
+    judged(["one", "two"], lambda choice: seen.append(choice) or "a")
+    assert (seen[0].question.text, seen[0].question.answer) == (SALES.text, row.completion)
+    assert [passage.number for passage in seen[0].passages] == list(range(1, len(seen[0].passages) + 1))
+    assert {seen[0].one, seen[0].other} == {"one", "two"}

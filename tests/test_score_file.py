@@ -1,6 +1,7 @@
 """ragtune score: rows in, the same rows with outcome, confidence and reason out; faults named by line."""
 
 import json
+import re
 
 import pytest
 
@@ -104,5 +105,8 @@ def test_text_metrics_stand_beside_the_outcome(tmp_path, capsys):
     assert [(row["f1"], row["exact_match"]) for row in told] == [(1.0, 1.0), (0.0, 0.0)]
     assert run_guarded(ragtune, ["score", str(path), "--metric", "f1"]) == 0
     assert "f1: mean 0.5000 over 2 answers" in capsys.readouterr().out
+    pytest.importorskip("sacrebleu")
+    assert run_guarded(ragtune, ["score", str(path), "--metric", "chrf"]) == 0
+    assert re.search(r"chrf: mean 0\.\d{4} over 2 answers, 0\.\d{4} over the corpus", capsys.readouterr().out)
     assert run_guarded(ragtune, ["score", str(path), "--metric", "f2"]) == 1
     assert "no text metric 'f2'" in capsys.readouterr().err

@@ -18,10 +18,10 @@ from ragtune.models.chat import Chat, load_chat
 from ragtune.models.language import read_window
 from ragtune.recipe.schema import Dataset, Generator, Retrieval, Training
 from ragtune.records import Evidence, Example, Question
-from ragtune.training import sft
 from ragtune.training.job import Job
 from ragtune.training.methods import METHODS
 from ragtune.training.rows import NO_LOSS
+from ragtune.training.supervised import sft
 
 A = "ACME_2021_10K"
 GENERATOR = Generator(device="cpu", max_prompt_tokens=420, max_new_tokens=96)

@@ -15,11 +15,15 @@ from ragtune.cli.main import ragtune
 from ragtune.cli.terminal import run_guarded
 from ragtune.datasets.folder import open_dataset
 from ragtune.datasets.prefer import read_pairs
-from ragtune.datasets.sampled import NOT_READ, ONE_ANSWER
+from ragtune.datasets.sampled import NOT_READ, ONE_ANSWER, TURNED, Choice
 from ragtune.errors import ModelError, RunError
+from ragtune.evaluation.judging.judge import ModelJudge, open_judge
+from ragtune.evaluation.judging.rubric import load_rubric
 from ragtune.files import hash_file, read_manifest, write_jsonl, write_manifest
 from ragtune.models.checkpoint import fingerprint_model
+from ragtune.models.fake import EchoGenerator
 from ragtune.recipe.schema import Recipe
+from ragtune.records import Question
 from ragtune.retrieval.index import open_index
 from ragtune.stages import sampled
 from ragtune.stages.dataset import run_dataset
@@ -123,29 +127,60 @@ def test_the_same_seed_draws_the_same_pairs_by_the_command_and_another_seed_othe
 def test_a_judge_picks_and_one_that_cannot_be_read_is_counted(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = with_pairs(recipe, samples=2, judge="echo")
-    with pytest.raises(RunError, match=rf"{NOT_READ}.*pairs.temperature"):
-        run_pairs(two, out=tmp_path / "none")
+    two = with_pairs(recipe, samples=2, judge="openai:longer")
+    asked: list[str] = []
 
-    class Longer:
-        """Prefers the longer answer, wherever it stands."""
+    class Longer(EchoGenerator):
+        """Prefers the longer answer, wherever it stands, and gives its reason; or says nothing that can be read."""
 
-        name = "longer"
+        name, speaks = "longer", True
 
         def generate(self, prompts, max_new_tokens, progress=None):  # type: ignore[no-untyped-def]
-            parts = [messages[-1]["content"].split("\n\n")[-3:-1] for messages in prompts]
-            return ["A" if len(first) > len(second) else "B" if len(second) > len(first) else "neither"
-                    for first, second in parts]
+            replies = []
+            for _, user in prompts:
+                asked.append(user["content"])
+                answers = user["content"].partition("Answer A:\n")[2].partition("Give your reason")[0]
+                first, second = answers.split("Answer B:\n")
+                longer = "A" if len(first.strip()) > len(second.strip()) else "B"
+                replies.append(f"It says more.\nVerdict: {longer}" if self.speaks else "Both are fine.")
+            return replies
 
-    monkeypatch.setattr(sampled, "_open_judge", lambda recipe, name: Longer())
+    def opened(longer: Longer) -> None:
+        monkeypatch.setattr("ragtune.evaluation.judging.judge.open_generator", lambda section: longer)
+
+    mute = Longer()
+    mute.speaks = False
+    opened(mute)
+    with pytest.raises(RunError, match=rf"{NOT_READ}.*pairs.temperature"):
+        run_pairs(two, out=tmp_path / "none")
+    opened(Longer())
     summary = run_pairs(two, out=tmp_path / "judged")
     pairs = read_pairs(tmp_path / "judged" / "pairs.jsonl")
     assert len(pairs) == summary.train["reasons"]["judged"]
     assert all(len(pair.chosen) > len(pair.rejected) for pair in pairs)
     assert {pair.provenance["judge"] for pair in pairs} == {"longer"}
-    left_out = sum(summary.skipped["train"].get(reason, 0) for reason in (NOT_READ, ONE_ANSWER))
+    left_out = sum(summary.skipped["train"].get(reason, 0) for reason in (TURNED, ONE_ANSWER))
     assert len(pairs) + left_out == summary.sampled["questions"]
-    assert "picked by the judge `echo`" in (tmp_path / "judged" / "README.md").read_text()
+    assert "picked by the judge `openai:longer`" in (tmp_path / "judged" / "README.md").read_text()
+    assert all("Reference answer:\n| " in prompt and "Passages:\n| [1] " in prompt for prompt in asked)
+
+
+def test_a_judge_that_cannot_be_opened_or_fails_always_is_one_clear_error(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rubric = load_rubric(sampled.RUBRIC)
+    with pytest.raises(ModelError, match="'echo' cannot judge"):
+        open_judge("echo", rubric, option="pairs.judge")
+    with pytest.raises(ModelError, match="^pairs.judge 'opnai:x' names no known model of a provider"):
+        open_judge("opnai:x", rubric, option="pairs.judge")
+
+    class Gone(EchoGenerator):
+        def generate(self, prompts, max_new_tokens, progress=None):  # type: ignore[no-untyped-def]
+            raise ModelError("no network")
+
+    choose = sampled.choose_by(ModelJudge(Gone(), rubric, timeout_s=5.0))
+    with pytest.raises(ModelError, match="failed too often in a row.*no network"):
+        choose([Choice(Question("q", "?", "yes"), (), "yes", "no")] * 9)
 
 
 def test_what_cannot_be_sampled_is_one_clear_error(recipe: Recipe, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 from tiny_model import make_dataset, make_tiny_model
 
+from ragtune.datasets.folder import read_examples
 from ragtune.errors import ModelError, RecipeError, RunError
 from ragtune.models.language import open_generator
 from ragtune.recipe.load import check_recipe
@@ -161,9 +163,48 @@ def test_a_finished_run_of_the_same_facts_is_not_tuned_again(model, dataset, tmp
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(model, dataset, tmp_path):
-    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+. Lower training.lr"):
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+ \(rows \d.*Lower training.lr"):
         run_train(recipe_for(model, tmp_path, lr=1e30), dataset=dataset)
     assert not (tmp_path / "t" / "run").exists()
+
+
+def test_a_run_whose_loss_was_no_number_goes_on_with_a_lower_rate(model, dataset, tmp_path, monkeypatch):
+    import torch
+    from transformers import TrainerCallback
+    from trl import SFTTrainer
+
+    class Spoil(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **_):
+            if state.global_step == 5:
+                next(p for p in model.parameters() if p.requires_grad).data.fill_(float("nan"))
+
+    shown = {}
+    step = SFTTrainer.training_step
+
+    def look(self, model, inputs, *more, **named):
+        shown[self.state.global_step] = [row[mask.bool()].tolist() for row, mask in zip(inputs["input_ids"],
+                                                                                     inputs["attention_mask"])]
+        return step(self, model, inputs, *more, **named)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", look)
+    recipe = recipe_for(model, tmp_path, method="lora")
+    with pytest.raises(RunError, match=r"the loss is nan at step 6 \(rows ") as raised:
+        run_train(recipe, dataset=dataset, callbacks=[Spoil()])
+    chat = open_generator(recipe.generator).chat
+    rows = [chat.encode_example(example.prompt, example.completion) for example in read_examples(dataset / "train.jsonl")]
+    named = re.search(r"rows ([\d, ]+)", str(raised.value))[1]
+    assert [list(rows[int(row) - 1][0]) + list(rows[int(row) - 1][1]) for row in named.split(", ")] == shown[5]
+
+    class Rate(TrainerCallback):
+        rates = []
+
+        def on_step_end(self, args, state, control, lr_scheduler=None, **_):
+            self.rates.append(lr_scheduler.get_last_lr()[0])
+
+    summary = run_train(recipe_for(model, tmp_path, method="lora", lr=1e-3), dataset=dataset, callbacks=[Rate()])
+    assert (summary.resumed_from_step, summary.steps) == (4, 8)
+    assert Rate.rates == pytest.approx([1e-3 * left / 8 for left in (3, 2, 1, 0)])
+    assert all(torch.isfinite(tensor).all() for tensor in read_adapter(tmp_path / "t" / "run").values())
 
 
 def test_no_row_is_lost_on_the_way_into_the_trainer(model, dataset, tmp_path, monkeypatch):

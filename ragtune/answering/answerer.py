@@ -74,8 +74,8 @@ class Answerer:
         self, items: Sequence[tuple[str, Sequence[Hit]]], progress: Progress | None = None
     ) -> list[Answer]:
         """Answer questions whose hits are already chosen, in batches; a question without hits is closed book."""
+        fitted = self.fit_prompts(items)
         with use_pack(self.recipe.pack):
-            fitted = [self.fit(question, hits) for question, hits in items]
             completions = self.generator.generate(
                 [messages for messages, _ in fitted], self.recipe.generator.max_new_tokens, progress
             )
@@ -84,17 +84,20 @@ class Answerer:
             for (question, _), (_, passages), completion in zip(items, fitted, completions)
         ]
 
-    def fit(self, question: str, hits: Sequence[Hit]) -> tuple[Sequence[Message], tuple[Passage, ...]]:
-        """Return the prompt of a question with its hits, within the token budget, and the passages it shows.
-
-        To be called with the recipe's pack in force: ``documents.pack.use_pack``.
-        """
+    def fit_prompts(
+        self, items: Sequence[tuple[str, Sequence[Hit]]]
+    ) -> list[tuple[tuple[Message, ...], tuple[Passage, ...]]]:
+        """Return the prompt of each question within the token budget, and its passages as they stand there."""
         limit = min(
             self.recipe.generator.max_prompt_tokens,
             self.generator.context_tokens - self.recipe.generator.max_new_tokens,
         )
-        return fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit,
-                          self.recipe.answering.names_rows)
+        names_rows = self.recipe.answering.names_rows
+        with use_pack(self.recipe.pack):
+            return [
+                fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+                for question, hits in items
+            ]
 
     def read(self, question: str, completion: str, passages: tuple[Passage, ...]) -> Answer:
         """Turn a completion into an answer: figures and verdicts set right, citations resolved, numbers guarded."""

@@ -159,6 +159,9 @@ def print_evaluation(summary: Mapping[str, Any]) -> None:
         )
     if summary.get("recall"):
         click.echo("page recall: " + ", ".join(f"@{k} {value:.2f}" for k, value in summary["recall"].items()))
+    for row in summary.get("references", ()):
+        click.echo(f"perplexity of the references, {row['model']} {row['setting'].replace('_', ' ')}: "
+                   f"{row['perplexity']:,.2f}, {row['bits_per_character']:.3f} bits a character")
     if summary.get("set_right"):
         click.echo(summary["set_right"])
     for waterfall in summary.get("waterfalls", ()):

@@ -10,7 +10,7 @@ import click
 from ragtune.cli.terminal import folder_option, print_facts, print_json, progress, read_recipe, recipe_options
 
 if TYPE_CHECKING:
-    from ragtune.training.parity import Parity
+    from ragtune.training.exporting.parity import Parity
 
 
 @click.command()
@@ -58,7 +58,7 @@ def print_parity(parity: Parity) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ragtune.training.parity import parity_rows
+    from ragtune.training.exporting.parity import parity_rows
 
     head, *rows = parity_rows(parity)
     table = Table(title=f"{parity.n} held-out questions")
@@ -93,7 +93,7 @@ def merge_adapters(
     The new folder is used like any run: ragtune ask --run FOLDER, ragtune evaluate --run FOLDER, ragtune export.
     """
     recipe = read_recipe(recipe_name, settings)
-    from ragtune.training.combine import check_ways, combine_adapters
+    from ragtune.training.exporting.combine import check_ways, combine_adapters
     from ragtune.training.run import open_run
 
     given = weights or (1.0,) * len(runs)

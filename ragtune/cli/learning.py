@@ -136,6 +136,23 @@ def pairs(
 
 @dataset.command()
 @recipe_options()
+@out_option("pairs")
+@click.option("--feedback", "source", type=click.Path(path_type=Path), metavar="FILE",
+              help="The judgements. [those of the recipe's server]")
+def feedback(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | None, source: Path | None) -> None:
+    """Make preference pairs and labels of what people thought of the answers of `ragtune serve`.
+
+    The folder is one that `ragtune train --method dpo --pairs FOLDER` takes, and kto where thumbs have no counterpart.
+    """
+    recipe = read_recipe(recipe_name, settings)
+    from ragtune.stages.feedback import run_feedback
+
+    summary = run_feedback(recipe, source, Path(out) if out else None)
+    (print_json if as_json else print_facts)(summary.to_dict())
+
+
+@dataset.command()
+@recipe_options()
 @folder_option("dataset")
 @folder_option("index")
 @click.pass_context

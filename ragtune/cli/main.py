@@ -32,6 +32,7 @@ COMMANDS = {
     "score": "ragtune.cli.scoring:score",
     "judge": "ragtune.cli.judging:judge",
     "benchmark": "ragtune.cli.benchmarking:benchmark",
+    "keys": "ragtune.cli.serving_keys:keys",
 }
 
 

@@ -29,13 +29,13 @@ def score(file: Path, metrics: Sequence[str], as_json: bool) -> None:
     Each line of FILE.jsonl holds 'question', 'gold_answer' or 'reference', and 'model_answer' or 'answer'; other fields
     are kept. With an empty reference (a question that has no answer) a refusal is what is correct.
     """
-    from ragtune.evaluation.metrics.text import find_metric
+    from ragtune.evaluation.metrics.text import CORPUS_METRICS, find_metric, score_corpus
     from ragtune.evaluation.scoring.score_file import read_answers, score_rows
 
     named = {name: find_metric(name) for name in dict.fromkeys(metrics)}
     rows = read_answers(file)
-    said = {name: metric([answer for _, _, answer, _ in rows], [question.answer for _, question, _, _ in rows])
-            for name, metric in named.items()} if rows else {}
+    texts = [answer for _, _, answer, _ in rows], [question.answer for _, question, _, _ in rows]
+    said = {name: metric(*texts) for name, metric in named.items()} if rows else {}
     if as_json:
         for place, row in enumerate(score_rows(rows)):
             added = {name: round(scores[place], 4) for name, scores in said.items()}
@@ -43,7 +43,8 @@ def score(file: Path, metrics: Sequence[str], as_json: bool) -> None:
     else:
         print_counts(tuple(score_rows(rows)))
         for name, scores in said.items():
-            click.echo(f"{name}: mean {sum(scores) / len(scores):.4f} over {len(scores):,} answers")
+            whole = f", {score_corpus(name, *texts):.4f} over the corpus" if name in CORPUS_METRICS else ""
+            click.echo(f"{name}: mean {sum(scores) / len(scores):.4f} over {len(scores):,} answers{whole}")
 
 
 def print_counts(rows: Sequence[ScoredRow]) -> None:

@@ -72,7 +72,7 @@ def print_search(summary: TuneSummary) -> None:
 @click.command("compare-methods")
 @recipe_options()
 @out_option("comparison")
-@click.option("--methods", required=True, metavar="A,B,...", help="Names of methods: `ragtune methods` lists them.")
+@click.option("--methods", required=True, metavar="A,B,...", help="Names of methods, or all: `ragtune methods` lists them.")
 @click.option("--steps", type=click.IntRange(1), help="Budget of each method: optimizer steps. [the recipe's]")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Budget of each method: passes over its rows.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of each method: minutes of tuning at most.")

@@ -4,32 +4,26 @@ between two of them (RLAIF, arXiv 2309.00267). The halves are what the model its
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.prefer import OutcomeOf, PairsResult, as_shown, judge_completion
 from ragtune.errors import QuestionError
-from ragtune.records import Example, Message, Outcome, Pair, Passage, Question
-from ragtune.seams import Generator, Progress
+from ragtune.records import Example, Outcome, Pair, Passage, Question
 
 JudgeOf = Callable[[Question, str], "Outcome | float"]
 """Scores a whole completion: an outcome, or a judge's number, of which more is better."""
+ChooseOf = Callable[[Sequence["Choice"]], Sequence[str]]
+"""Says of each choice 'a' for its one answer, 'b' for its other, or why neither: TURNED, NEITHER, NOT_READ."""
 SAMPLED, JUDGED = "sampled", "judged"
 """The reasons of these pairs in their provenance."""
 ONE_ANSWER = "fewer than two different samples"
 NOT_READ = "the judge's verdict was not read"
 TURNED = "the judge's verdict turned with the order"
-JUDGE_SYSTEM = (
-    "You compare two answers to a question about numbered passages. The better one says what the passages hold, cites the "
-    "passage it stands in and agrees with the reference; a refusal is right only where the reference is one. Reply with one "
-    "letter: A or B."
-)
-JUDGE_TOKENS = 16
-"""New tokens a judge may write: a letter, or the letter in a few words."""
-_VERDICT = re.compile(
-    r"(?:the )?(?:better |best )?(?:answer|verdict|choice|one)?(?: is)?[\W_]*\b([AB])\b[\W_]*", re.IGNORECASE)
+NEITHER = "the judge finds neither better"
 _WORTH: Mapping[str, float] = {"correct": 1.0, "refused": 0.5, "wrong": 0.0}
 
 
@@ -83,52 +77,46 @@ def _judge_sample(question: Question, text: str, passages: Sequence[Passage], ju
     return _WORTH[outcome], outcome
 
 
-def build_judged_pairs(
-    examples: Sequence[Example], questions: Sequence[Question], completions: Sequence[Sequence[str]], judge: Generator,
-    outcome_of: OutcomeOf, progress: Progress | None = None,
-) -> PairsResult:
-    """Return pairs of the two answers sampled most often, as a judge model picks between them.
+@dataclass(frozen=True)
+class Choice:
+    """Two answers to a question that passages were shown for; the question's answer is what the row itself would say."""
 
-    The judge sees the prompt, the row's own completion as the reference, and both answers, once in either order: models
-    favour a place. A verdict that turns with the order gives no pair, nor does one that cannot be read; both are counted.
-    The scorer's outcomes stand in the provenance and decide nothing. Raises ModelError where the judge cannot be asked.
+    question: Question
+    passages: tuple[Passage, ...]
+    one: str
+    other: str
+
+
+def build_judged_pairs(
+    examples: Sequence[Example], questions: Sequence[Question], completions: Sequence[Sequence[str]], choose: ChooseOf,
+    judge_name: str, outcome_of: OutcomeOf,
+) -> PairsResult:
+    """Return pairs of the two answers sampled most often, as a judge chooses between them.
+
+    ``choose`` is asked for all of them at once, with the row's own completion as the reference. A choice of neither gives no
+    pair, nor does one that turned with the order or was not read; each is counted. The scorer's outcomes stand in the
+    provenance and decide nothing.
     """
-    asked: list[tuple[int, str, str]] = []
+    asked: list[tuple[int, Choice]] = []
     skipped: Counter[str] = Counter()
-    for number, samples in enumerate(completions):
+    for number, (example, question, samples) in enumerate(zip(examples, questions, completions)):
         most = Counter(filter(None, map(str.strip, samples))).most_common(2)
         if len(most) == 2:
-            asked.append((number, most[0][0], most[1][0]))
+            reference = dataclasses.replace(question, answer=example.completion)
+            asked.append((number, Choice(reference, tuple(shown_passages(example)), most[0][0], most[1][0])))
         else:
             skipped[ONE_ANSWER] += 1
-    prompts = [render_choice(examples[number], *two) for number, one, other in asked for two in ((one, other), (other, one))]
-    replies = judge.generate(prompts, JUDGE_TOKENS, progress)
     pairs = []
-    for place, (number, one, other) in enumerate(asked):
-        verdicts = [parse_choice(reply) for reply in replies[2 * place : 2 * place + 2]]
-        if None in verdicts:
-            skipped[NOT_READ] += 1
-        elif verdicts[0] == verdicts[1]:
-            skipped[TURNED] += 1
-        else:
-            example, halves = examples[number], (one, other) if verdicts[0] == "A" else (other, one)
-            question, shown = as_shown(questions[number], example), shown_passages(example)
-            outcomes = [judge_completion(question, half, shown, outcome_of) for half in halves]
-            trace = {**example.provenance, "reason": JUDGED, "judge": judge.name, "chosen_outcome": outcomes[0],
-                     "rejected_outcome": outcomes[1]}
-            pairs.append(Pair(example.prompt, *halves, trace))
+    for (number, choice), verdict in zip(asked, choose([choice for _, choice in asked])):
+        if verdict not in ("a", "b"):
+            skipped[verdict] += 1
+            continue
+        example, halves = examples[number], (choice.one, choice.other)
+        if verdict == "b":
+            halves = choice.other, choice.one
+        question = as_shown(questions[number], example)
+        outcomes = [judge_completion(question, half, choice.passages, outcome_of) for half in halves]
+        trace = {**example.provenance, "reason": JUDGED, "judge": judge_name, "chosen_outcome": outcomes[0],
+                 "rejected_outcome": outcomes[1]}
+        pairs.append(Pair(example.prompt, *halves, trace))
     return PairsResult(tuple(pairs), dict(sorted(skipped.items())))
-
-
-def render_choice(example: Example, first: str, second: str) -> tuple[Message, ...]:
-    """Return the chat messages that ask a judge which of two answers to a row's prompt is better."""
-    parts = (example.prompt[-1]["content"], f"Reference:\n{example.completion}", f"A:\n{first}", f"B:\n{second}",
-             "Which is better, A or B?")
-    return Message(role="system", content=JUDGE_SYSTEM), Message(role="user", content="\n\n".join(parts))
-
-
-def parse_choice(reply: str) -> str | None:
-    """Return 'A' or 'B' where the last line of a judge's reply says one of them and nothing else, None where it does not."""
-    lines = reply.strip().split("\n")
-    match = _VERDICT.fullmatch(lines[-1].strip())
-    return match[1].upper() if match else None

@@ -116,11 +116,15 @@ def load_adapter(model: Any, folder: Path, model_name: str, name: str = "default
     if kind in ("weights", "bottleneck"):
         _load_own(model, path, kind, model_name)
         return model
+    if kind == "soft prompt":
+        _check_width(model, path, model_name)
     with quiet():
         from peft import PeftModel
         from safetensors import SafetensorError
 
         try:
+            if kind == "soft prompt" and is_trainable:
+                return _open_soft(model, path)
             if not isinstance(model, PeftModel):
                 return PeftModel.from_pretrained(model, str(path), adapter_name=name, is_trainable=is_trainable)
             model.load_adapter(str(path), adapter_name=name, is_trainable=is_trainable)
@@ -131,6 +135,34 @@ def load_adapter(model: Any, folder: Path, model_name: str, name: str = "default
                 f"the adapter at {path} does not fit '{model_name}': {first}. Open it on the model it was tuned on, or "
                 "tune again. Do: ragtune train --recipe FILE"
             ) from error
+
+
+def _open_soft(model: Any, path: Path) -> Any:
+    """Return the model with a soft prompt that can be tuned further, which PEFT does not load as such."""
+    import torch
+    from peft import PeftConfig, get_peft_model
+
+    config = PeftConfig.from_pretrained(str(path))
+    if str(config.peft_type).endswith("P_TUNING"):
+        raise ValueError("the network that gave its tokens is not in it")
+    config.inference_mode, config.prompt_tuning_init = False, "RANDOM"  # type: ignore[attr-defined]
+    peft_model = get_peft_model(model, config)
+    with torch.no_grad():
+        peft_model.prompt_encoder["default"].embedding.weight.copy_(read_tensors(path)["prompt_embeddings"])
+    return peft_model
+
+
+def _check_width(model: Any, path: Path, model_name: str) -> None:
+    """Raise RunError where a soft prompt was made for vectors, layers or heads of other sizes than the model's."""
+    config, inner = read_adapter_config(path), model.config.get_text_config()
+    found = {"token_dim": inner.hidden_size, "num_layers": inner.num_hidden_layers}
+    if config.get("peft_type") == "PREFIX_TUNING":
+        heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
+        found["token_dim"] = heads * (getattr(inner, "head_dim", None) or inner.hidden_size // inner.num_attention_heads)
+    for name, wanted in found.items():
+        if config.get(name) not in (None, wanted):
+            raise RunError(f"the adapter at {path} does not fit '{model_name}': its {name} is {config[name]}, the model's "
+                           f"is {wanted}. Open it on the model it was tuned on. Do: ragtune train --recipe FILE")
 
 
 def _load_own(model: Any, path: Path, kind: str, model_name: str) -> None:

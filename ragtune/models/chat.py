@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ragtune.errors import ModelError
@@ -48,7 +49,7 @@ class Chat:
             return False
         return True
 
-    @property
+    @cached_property
     def stop_ids(self) -> list[int]:
         """The tokens that end a turn: the end of text and, where the vocabulary has one, the end of a turn."""
         vocabulary = self.tokenizer.get_vocab()
@@ -102,7 +103,7 @@ class Chat:
 
     def _up_to_stop(self, ids: list[int]) -> list[int]:
         """Cut what the template puts after the end of the turn (a newline): the model stops there and never says it."""
-        ends = [position for position, token in enumerate(ids) if token in set(self.stop_ids)]
+        ends = [position for position, token in enumerate(ids) if token in self.stop_ids]
         return ids[: ends[-1] + 1] if ends else [*ids, self.tokenizer.eos_token_id]
 
     def count_tokens(self, messages: Sequence[Message]) -> int:

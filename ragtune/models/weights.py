@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import ModelError
 from ragtune.models.checkpoint import explain_loading, locate_model, quiet, read_config
-from ragtune.models.processes import local_rank, world_size
+from ragtune.models.processes import is_sharded, local_rank, world_size
 from ragtune.recipe.schema import Generator as Section
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def load_4bit(section: Section) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32 if is_slow_cpu else half_dtype(device),
+            # Laid in parts on several GPUs, all of a layer's tensors want one storage type.
+            bnb_4bit_quant_storage=half_dtype(device) if is_sharded() else torch.uint8,
         )
         model = AutoModelForCausalLM.from_pretrained(
             locate_model(section.model),

@@ -229,7 +229,7 @@ class Pairs(Section):
     temperature: float = Field(0.8, gt=0, le=2, description="Temperature they are drawn with.")
     top_p: float = Field(0.95, gt=0, le=1, description="They are drawn from the words that together are so probable.")
     judge: str | None = Field(
-        None, description="Model that picks the better of two drawn answers, as generator.model names it; null: the scorer."
+        None, description="Chat model that picks the better of two drawn answers, as --judge names it; null: the scorer."
     )
     seed: int = Field(0, description="Seed of every draw.")
 
@@ -309,7 +309,7 @@ class Training(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps in which the learning rate rises.")
     decay_share: float = Field(0.2, gt=0, le=1, description="warmup_stable_decay: share of steps in which it falls.")
     epochs: float = Field(2.0, gt=0, description="Passes over the training rows.")
-    max_steps: int = Field(-1, ge=-1, description="Optimizer steps; -1 takes epochs.")
+    max_steps: int = Field(-1, ge=-1, description="Optimizer steps, of ppo, grpo, rloo rounds of answers; -1 takes epochs.")
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass.")
     accumulation: int = Field(1, ge=1, description="Forward passes before an optimizer step.")
     packing: bool = Field(False, description="Put several short rows into one, which do not see each other.")
@@ -349,6 +349,9 @@ class Evaluation(Section):
     limit: int = Field(0, ge=0, description="Ask only the first so many questions; 0 asks all.")
     recall_at: tuple[int, ...] = Field((1, 5, 10, 20), description="k of page recall.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
+    perplexity: bool = Field(
+        False, description="Measure the references' perplexity too, under base and tuned on each rung: a pass more."
+    )
 
 
 class Span(Section):
@@ -424,6 +427,11 @@ class Server(Section):
     cors_origins: tuple[str, ...] = Field((), description="Origins of other web pages that may ask; none by default.")
     database: str | None = Field(None, description="postgresql://... for jobs and keys; null: SQLite in the folder.")
     drain_s: float = Field(30.0, ge=0, description="Seconds that running requests get when the server stops.")
+    max_searches: int | None = Field(None, ge=1, description="Searches at once; null: as many as there are processors.")
+    metrics: Literal["admin", "open", "off"] = Field(
+        "admin", description="Who may read /metrics: keys of administrators, anybody, nobody.")
+    log_questions: bool = Field(False, description="Whether the log holds the questions asked.")
+    telemetry: str | None = Field(None, description="OTLP endpoint for traces, http://collector:4318 (extra 'telemetry').")
 
 
 class Recipe(Section):

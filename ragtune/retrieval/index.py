@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ __all__ = ["Index", "IndexSummary", "build_index", "open_index"]
 
 class Index:
     """An index folder opened for reading. Vectors, words and embedder are loaded when first needed."""
+
+    most_kept = 64
+    """So many filters' rows are remembered."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], embedder: Embedder | None = None) -> None:
         self.folder = folder
@@ -116,12 +119,7 @@ class Index:
 
     def columns(self) -> dict[str, set[str]]:
         """Return the columns a filter may name -> the kinds of their values ('number', 'string', 'truth value')."""
-        kinds: dict[str, set[str]] = {"document": {"string"}, "page": {"number"}}
-        for document in self.store.documents:
-            for column, value in document.metadata.items():
-                if column not in ("document", "page") and value is not None:
-                    kinds.setdefault(column, set()).add(kind_of(value))
-        return kinds
+        return columns_of(self.store.documents)
 
     def _find_kept(self, where: Filter) -> np.ndarray:
         """Return for each chunk row whether the filter keeps it; a chunk on two pages counts on both."""
@@ -149,10 +147,20 @@ class Index:
         kept = self.kept.get(where.text)
         if kept is None:
             kept = self._find_kept(where.check(self.columns(), self.pack.metadata.sidecar))
-            if len(self.kept) >= 64:  # other threads may search at the same time: what is returned is no longer looked up
+            if len(self.kept) >= self.most_kept:  # other threads may search: what is returned is no longer looked up
                 self.kept.clear()
             self.kept[where.text] = kept
         return kept
+
+
+def columns_of(documents: Iterable[Document]) -> dict[str, set[str]]:
+    """Return the columns of documents that a filter may name -> the kinds of their values."""
+    kinds: dict[str, set[str]] = {"document": {"string"}, "page": {"number"}}
+    for document in documents:
+        for column, value in document.metadata.items():
+            if column not in ("document", "page") and value is not None:
+                kinds.setdefault(column, set()).add(kind_of(value))
+    return kinds
 
 
 def check_embedder(folder: Path, manifest: Mapping[str, Any], embedder: Embedder) -> None:

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import documents, openai, own
+from ragtune.server import documents, feedback, health, openai, own, pages, reports
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
+from ragtune.server.limits import protect
+from ragtune.server.operations import install_operations
 from ragtune.server.service import Service
 from ragtune.server.state import State, open_state
 
@@ -22,6 +24,10 @@ ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     own.routes,
     documents.routes,
     job_routes.routes,
+    feedback.routes,
+    reports.routes,
+    health.routes,
+    pages.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -30,6 +36,7 @@ TAGS = [
     {"name": "ragtune", "description": "Ask and search with everything ragtune knows of an answer."},
     {"name": "documents", "description": "The documents that are answered from."},
     {"name": "jobs", "description": "Work that takes longer than a request: datasets, training, evaluation, re-indexing."},
+    {"name": "page", "description": "What the web page asks: the assistant in short, pages of documents, reports."},
     {"name": "operations", "description": "Whether the server lives, is ready, and how it fares."},
 ]
 DESCRIPTION = """
@@ -51,7 +58,8 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
         try:
             yield
         finally:
-            finished = await asyncio.to_thread(service.close)
+            state.drain.begin()
+            finished = await asyncio.to_thread(service.close, state.drain.left_s)
             if not finished:
                 logger.warning("some answers were not finished within %.0f s and were ended", state.recipe.server.drain_s)
             for end in reversed(state.on_close):
@@ -61,6 +69,8 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
+    protect(app, state)
+    install_operations(app, state)
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))

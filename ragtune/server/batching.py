@@ -48,7 +48,8 @@ class Batcher:
     that waits for others, like a provider's, ``writers`` threads.
 
     A batch takes at most ``max_batch`` requests and waits ``wait_s`` for company; beyond ``max_waiting`` requests in the
-    queue ``submit`` raises Busy. Requests are served in their order, save that those alike go together.
+    queue ``submit`` raises Busy. Requests are served in their order, save that those alike go together. ``listeners`` are
+    called, in the writing thread, with the size of each batch, the seconds it took and its error or None.
     """
 
     def __init__(self, engine: Streamer, max_batch: int, max_waiting: int, wait_s: float = 0.005,
@@ -60,6 +61,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._is_closed = False
         self._seconds = 0.5  # a batch took lately
+        self._begun: float | None = None
+        self.listeners: list[Callable[[int, float, BaseException | None], None]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
         self._others = [threading.Thread(target=self._run, name=f"writer {n}", daemon=True) for n in range(2, writers + 1)]
@@ -76,12 +79,29 @@ class Batcher:
         """How many are being written."""
         return len(self._writing)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the writing thread lives."""
+        return self._thread.is_alive()
+
+    @property
+    def writing_s(self) -> float:
+        """For how many seconds the batch at hand has been written; 0 where there is none."""
+        begun = self._begun
+        return 0.0 if begun is None else time.perf_counter() - begun
+
+    def check_room(self) -> None:
+        """Raise Busy where ``submit`` would: before work is done for a request that cannot be queued."""
+        with self._changed:
+            waiting = sum(not ticket.cancelled.is_set() for ticket in self._waiting)  # who has gone takes no place
+            if self._is_closed or waiting >= self._max_waiting:
+                batches = 1 + waiting / self._max_batch
+                raise Busy(waiting, max(1.0, batches * self._seconds))
+
     def submit(self, ticket: Ticket) -> Ticket:
         """Queue a request. Raises Busy where the queue is full or the server is closing."""
         with self._changed:
-            if self._is_closed or len(self._waiting) >= self._max_waiting:
-                batches = 1 + len(self._waiting) / self._max_batch
-                raise Busy(len(self._waiting), max(1.0, batches * self._seconds))
+            self.check_room()
             self._waiting.append(ticket)
             self._changed.notify_all()
         return ticket
@@ -137,7 +157,8 @@ class Batcher:
             return batch
 
     def _write(self, batch: list[Ticket]) -> None:
-        begun = time.perf_counter()
+        begun = self._begun = time.perf_counter()
+        failed: BaseException | None = None
 
         def say(place: int, piece: str) -> bool:
             if piece:
@@ -150,10 +171,15 @@ class Batcher:
         except BaseException as error:  # one bad batch must not end the server
             if not isinstance(error, RagtuneError):
                 logger.exception("a batch of %d failed", len(batch))
-            written = [error] * len(batch)
-        self._seconds = 0.7 * self._seconds + 0.3 * (time.perf_counter() - begun)
+            written, failed = [error] * len(batch), error
+        took = time.perf_counter() - begun
+        self._seconds = 0.7 * self._seconds + 0.3 * took
         with self._changed:
             self._writing = [ticket for ticket in self._writing if all(ticket is not other for other in batch)]
+            self._begun = None
+        for listener in self.listeners:
+            with contextlib.suppress(Exception):
+                listener(len(batch), took, failed)
         for ticket, each in zip(batch, written):
             _tell(ticket, each)
 

@@ -44,7 +44,7 @@ class Listener:
             if self._is_cancelled:  # while it was searched for
                 ticket.cancel()
 
-        await asyncio.to_thread(queue)
+        await self._service.turns.run(queue)
 
     def cancel(self) -> None:
         """No longer want it. Harmless where it is done."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import Annotated, Any, Literal, Union
 
@@ -132,7 +131,7 @@ def routes(state: State) -> APIRouter:
                  responses=describe_errors(400, 401, 404, 413, 429, 500))
     async def embeddings(body: EmbeddingBody, caller: Asker) -> Any:
         """Unit vectors of float32, the same that the index was built with."""
-        return await asyncio.to_thread(embed, service, body)
+        return await service.turns.run(embed, service, body)
 
     @router.get("/models", summary="List what can be asked", response_model=Models, responses=describe_errors(401))
     async def models(caller: Asker) -> Models:

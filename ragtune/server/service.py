@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 from ragtune.answering.answerer import Answerer, check_question, search_traced
 from ragtune.answering.prompt import prompt_hash
@@ -23,12 +23,16 @@ from ragtune.records import Answer, Hit, Passage, Trace
 from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
 from ragtune.server.embedded import RememberingEmbedder, VectorCache
 from ragtune.server.engines import open_streamer
+from ragtune.server.turns import Turns
 from ragtune.training.run import check_run_fits, open_run
 
+MAX_TENANTS = 128
+"""So many tenants' sights of the index are kept ready."""
 CLOSED_BOOK = "-closed-book"
 """What a model's id ends with where it answers without retrieval."""
 
@@ -49,9 +53,9 @@ class Served:
 
 @dataclass(frozen=True)
 class Asking:
-    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: both must
-    hold. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's). ``is_seeded`` says
-    that the sampling's seed was asked for."""
+    """One question to a served model. ``where`` is the asker's filter, ``tenant`` the one their key brings: what does not
+    pass it is not there. ``k`` None takes the recipe's; an answer has at most ``max_tokens`` tokens (None: the recipe's).
+    ``is_seeded`` says that the sampling's seed was asked for."""
 
     question: str
     model: str | None = None
@@ -92,8 +96,25 @@ class Done:
 Event = Union[Found, Piece, Done]
 
 
+class Watch(Protocol):
+    """Hears of all searches and questions, in the thread and context of the one who asks."""
+
+    def searched(self, question: str, hits: int, seconds: float, trace: Trace) -> None:
+        """A search was done."""
+        ...
+
+    def asked(self, asking: Asking, model: str) -> Callable[[Done | BaseException], None]:
+        """A question is asked; what is returned hears how it ends, from another thread."""
+        ...
+
+
 class Service:
-    """What the HTTP routes ask. Safe to be used by many threads."""
+    """What the HTTP routes ask. Safe to be used by many threads.
+
+    ``search`` and ``ask`` keep a processor busy: a route calls them by ``await turns.run(service.search, ...)``, so that a
+    crowd is told to come again (Busy). ``watchers`` hear of all of them; ``counters`` are counts that other parts keep, for
+    the metrics: name -> kind -> count.
+    """
 
     def __init__(self, recipe: Recipe, searcher: IndexSearcher, generator: Any, adapters: Mapping[str, Path]) -> None:
         self.recipe = recipe
@@ -103,11 +124,15 @@ class Service:
         # A provider answers many at once, each in its own time: none waits for the slowest of a batch, nor fails with it.
         batch, writers = (1, server.max_batch) if is_remote(recipe.generator.model) else (server.max_batch, 1)
         self.batcher = Batcher(self.engine, batch, server.max_waiting, server.batch_wait_ms / 1000, writers)
+        self.turns = Turns(server.max_searches, server.max_waiting)
+        self.watchers: list[Watch] = []
+        self.counters: dict[str, Mapping[str, int]] = {}
         self._adapters = dict(adapters)
         self._created = int(time.time())
         self._lock = threading.Lock()
         self.vectors = VectorCache()
         self._searcher = self._remembering(searcher)
+        self._tenants: dict[str, IndexSearcher] = {}
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -128,7 +153,32 @@ class Service:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
         searcher = self._remembering(open_searcher(self.index.folder, self.recipe.retrieval))
         with self._lock:
-            self._searcher = searcher
+            self._searcher, self._tenants = searcher, {}
+
+    def searcher_for(self, tenant: str | None) -> IndexSearcher:
+        """Return the searcher as a tenant's filter has it: what it does not pass is not there, in hits nor in errors.
+
+        Its ``index`` is the one that routes open, list and cite documents from. None takes the whole. Raises QuestionError
+        for a filter that cannot be a tenant's.
+        """
+        if tenant is None:
+            return self._searcher
+        with self._lock:
+            whole, known = self._searcher, self._tenants
+            own = known.pop(tenant, None)
+            if own is not None:
+                known[tenant] = own  # at the end: the first one is the one unused longest
+                return own
+        own = OwnSearcher(whole, check_tenant(tenant))
+        with self._lock:
+            known[tenant] = own
+            if len(known) > MAX_TENANTS:
+                del known[next(iter(known))]
+        return own
+
+    def index_for(self, tenant: str | None) -> Index:
+        """Return the index as a tenant's filter has it; None takes the whole."""
+        return self.searcher_for(tenant).index
 
     def _remembering(self, searcher: IndexSearcher) -> IndexSearcher:
         """Return the searcher, its index's embedder with a memory for questions."""
@@ -158,14 +208,21 @@ class Service:
 
     def search(self, question: str, k: int, where: str | None = None, tenant: str | None = None) -> tuple[list[Hit], Trace]:
         """Return hits and how they were found. Raises QuestionError for an empty question or a bad filter."""
+        begun = time.perf_counter()
         with use_pack(self.recipe.pack):
-            return search_traced(self.searcher, check_question(question), k, join_filters(tenant, where))
+            hits, trace = search_traced(self.searcher_for(tenant), check_question(question), k,
+                                        where if where and where.strip() else None)
+        for watcher in self.watchers:
+            watcher.searched(question, len(hits), time.perf_counter() - begun, trace)
+        return hits, trace
 
     def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
         """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
         Found, Pieces and at last Done or an error. Raises QuestionError, Busy."""
         model = self.find_model(asking.model)
         question = check_question(asking.question)
+        ends = [watcher.asked(asking, model.id) for watcher in self.watchers]
+        self.batcher.check_room()  # before it is searched for
         begun = time.perf_counter()
         hits: Sequence[Hit] = ()
         trace = Trace()
@@ -173,36 +230,42 @@ class Service:
             hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
         found = time.perf_counter()
         answerer = Answerer(self.engine, self.searcher, self.recipe)  # type: ignore[arg-type]
-        with use_pack(self.recipe.pack):
-            messages, passages = answerer.fit(question, hits)
+        (messages, passages), = answerer.fit_prompts([(question, hits)])
         fitted = time.perf_counter()
         on_event(Found(passages, trace, found - begun))
 
+        def tell(end: Done | BaseException) -> None:
+            for each in ends:
+                each(end)
+            on_event(end)
+
         def finish(end: Written | BaseException) -> None:
             if isinstance(end, BaseException):
-                return on_event(end)
+                return tell(end)
             written = time.perf_counter()
             try:
                 with use_pack(self.recipe.pack):
                     answer = answerer.read(question, end.text, passages)
             except Exception as error:
-                return on_event(error)
+                return tell(error)
             if trace.is_fallback:
                 answer = dataclasses.replace(
                     answer, problems=(*(f"search: {reason}" for reason in trace.reasons), *answer.problems))
             timings = {"search": found - begun, "prompt": fitted - found, "generate": written - fitted,
                        "check": time.perf_counter() - written, "total": time.perf_counter() - begun}
             timings = {name: round(seconds, 5) for name, seconds in timings.items()}
-            on_event(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
+            tell(Done(dataclasses.replace(answer, timings_s=timings), end, trace, timings))
 
         most = self.most_tokens
         wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter,
                     asking.is_seeded and asking.sampling.temperature > 0)
         return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
 
-    def close(self) -> bool:
-        """Take no more questions, finish those there are; return whether all were finished in time."""
-        return self.batcher.close(self.recipe.server.drain_s)
+    def close(self, drain_s: float | None = None) -> bool:
+        """Take no more questions, finish those there are; return whether all were finished in time: server.drain_s, or
+        what is left of it."""
+        self.turns.close()
+        return self.batcher.close(self.recipe.server.drain_s if drain_s is None else drain_s)
 
 
 def join_filters(*filters: str | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.recipe.schema import Recipe
+from ragtune.server.draining import Drain
 from ragtune.server.service import Service
 
 
@@ -15,7 +16,8 @@ from ragtune.server.service import Service
 class State:
     """One running server. ``folder`` holds keys, uploads, jobs and feedback; it is made when the first of them is written.
 
-    ``keys``, ``jobs`` and ``metrics`` belong to their modules, which put them here when the application is made.
+    ``keys``, ``jobs``, ``metrics`` and ``probe`` belong to their modules, which put them here when the application is made.
+    ``drain`` says whether the server is stopping: what streams without end stops then.
     ``on_open`` is called when the server starts, ``on_close`` in the reverse order when it stops, after the last answer.
     """
 
@@ -25,6 +27,8 @@ class State:
     keys: Any = None
     jobs: Any = None
     metrics: Any = None
+    probe: Any = None
+    drain: Drain = field(default_factory=Drain)
     on_open: list[Callable[[], None]] = field(default_factory=list)
     on_close: list[Callable[[], None]] = field(default_factory=list)
 
@@ -36,4 +40,4 @@ def server_folder(recipe: Recipe) -> Path:
 
 def open_state(service: Service) -> State:
     """Return the state of a server of this assistant; no file is written."""
-    return State(service, service.recipe, server_folder(service.recipe))
+    return State(service, service.recipe, server_folder(service.recipe), drain=Drain(service.recipe.server.drain_s))

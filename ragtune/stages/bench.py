@@ -10,7 +10,7 @@ from ragtune.answering.prompt import prompt_hash
 from ragtune.errors import RagtuneError
 from ragtune.files import read_manifest
 from ragtune.recipe.places import dataset_folder, index_folder
-from ragtune.recipe.schema import Recipe
+from ragtune.recipe.schema import PRESETS, Dataset, Recipe
 from ragtune.seams import Report
 from ragtune.stages.dataset import run_dataset
 from ragtune.stages.index import run_index
@@ -35,6 +35,8 @@ class Bench:
 
     def rows(self, method: Method, report: Report | None = None) -> tuple[Path, float]:
         """Return the folder of the method's rows and the seconds it took to make them; 0 where they were there."""
+        if method.preset:
+            return self._preset_rows(method.preset, report)
         if method.shape not in PAIRED:
             return self.dataset, 0.0
         pairs, begun = self.folder / "pairs", time.perf_counter()
@@ -43,6 +45,18 @@ class Bench:
         mistakes = self.recipe.model_copy(update={"pairs": self.recipe.pairs.model_copy(update={"from_run": False})})
         run_pairs(mistakes, self.dataset, self.index, pairs, report)
         return pairs, time.perf_counter() - begun
+
+    def _preset_rows(self, preset: str, report: Report | None) -> tuple[Path, float]:
+        """Return the rows of a preset of the dataset section; of the same questions, split alike."""
+        made = read_manifest(self.dataset, "dataset").get("recipe", {}).get("dataset", {}).get("preset")
+        rows, begun = self.folder / f"dataset-{preset}", time.perf_counter()
+        if made == preset:
+            return self.dataset, 0.0
+        if (rows / "manifest.json").is_file():
+            return rows, 0.0
+        section = {**self.recipe.dataset.model_dump(), **PRESETS[preset], "preset": preset}
+        run_dataset(self.recipe.model_copy(update={"dataset": Dataset.model_validate(section)}), rows, self.index, report)
+        return rows, time.perf_counter() - begun
 
 
 def find_material(

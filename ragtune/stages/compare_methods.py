@@ -29,10 +29,11 @@ from ragtune.stages.method_process import LOG, PRELOADED, RESULT, TASK, MethodRe
 from ragtune.stages.outcomes import Outcomes, read_outcomes
 from ragtune.stages.standing import BASE, MethodRow, Standing, find_standing
 from ragtune.stages.trials import read_result
-from ragtune.training.methods import find_method
+from ragtune.training.methods import METHODS, RETRIEVER, find_method
 from ragtune.training.search import describe_failure
 
-START = "start"
+ALL = "all"
+"""Stands for every method that leaves something which answers."""
 SCORES_ONLY = ("it scores answers and gives none, so there is no share correct; it serves the reward 'model' of ppo, grpo "
                "and rloo.")
 LOG_LINES = 3
@@ -83,6 +84,8 @@ def run_compare_methods(
     """
     begun = time.perf_counter()
     methods = list(dict.fromkeys(method for method in methods if method != BASE))
+    if methods == [ALL]:
+        methods = [name for name, method in METHODS.items() if method.loop not in ("reward", RETRIEVER)]
     _check(recipe, methods, budget)
     target = out or comparison_folder(recipe)
     index, dataset = find_material(recipe, index, dataset, report)

@@ -14,11 +14,13 @@ from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack
 from ragtune.errors import QuestionError, RunError
 from ragtune.evaluation.grounding.footing import Footing, measure_footing
-from ragtune.evaluation.ladder.counts import build_ladder, compare_baselines, compare_models
+from ragtune.evaluation.ladder.counts import BASELINES, build_ladder, compare_baselines, compare_models
 from ragtune.evaluation.ladder.graded import Graded, grade, rescore
 from ragtune.evaluation.ladder.log import ASKED, LOG, PASSAGES, AnswerLog
+from ragtune.evaluation.ladder.references import UNMEASURED, Surprise, measure_references, sum_up
 from ragtune.evaluation.ladder.rungs import Rungs, keep_questions, list_passages, open_rungs
 from ragtune.evaluation.losses.waterfall import attribute_all, build_waterfalls
+from ragtune.evaluation.metrics.perplexity import Perplexity
 from ragtune.evaluation.metrics.ranking import Level, score_page_recall, score_rankings
 from ragtune.evaluation.reporting.summary import EvaluationSummary
 from ragtune.evaluation.statistics.detectable import describe_detectable
@@ -193,6 +195,9 @@ def evaluate_models(
         write_jsonl(partial / PASSAGES, (passage.to_dict() for passage in passages.values()))
         summary = _summarise(recipe, questions, rungs, graded, folder, notes)
         summary = dataclasses.replace(summary, footing=_measure_footing(recipe, questions, searcher, graded))
+        if recipe.evaluation.perplexity:
+            references, unmeasured = _measure_references(recipe, questions, rungs, openers, report)
+            summary = dataclasses.replace(summary, references=references, notes=(*summary.notes, *unmeasured))
         summary = dataclasses.replace(summary, seconds=time.perf_counter() - begun)
         write_json(partial / "summary.json", summary.to_dict())
         write_report(partial, summary, graded, recipe, run, rungs.asked, passages)
@@ -220,7 +225,7 @@ def _check_questions(questions: Sequence[Question], recipe: Recipe) -> None:
 def _key_of(recipe: Recipe, questions: Sequence[Question], index_id: str) -> str:
     """Return the hash of all that the answers depend on but the models: a log under another key is not gone on with."""
     values = recipe.model_dump_json(include={"retrieval", "generator", "answering", "evaluation"},
-                                    exclude={"evaluation": {"baselines"}})  # more rows change no answer of the others
+                                    exclude={"evaluation": {"baselines", "perplexity"}})  # neither changes an answer
     asked = [question.to_dict() for question in questions]
     entries = [values, asked, index_id, prompt_hash(recipe.answering.names_rows), VERSION]
     return hash_text(json.dumps(entries, sort_keys=True, default=str))
@@ -285,6 +290,25 @@ def _measure_footing(
     if index is None:
         return ()
     return measure_footing(graded, questions, index.chunk, clusters_of(questions), recipe.evaluation.confidence)
+
+
+def _measure_references(
+    recipe: Recipe, questions: Sequence[Question], rungs: Rungs, openers: Mapping[str, Opener], report: Report | None
+) -> tuple[tuple[Surprise, ...], list[str]]:
+    """Return how surprising the references are to base and tuned on each rung, and a note on a model that cannot say."""
+    found: dict[tuple[str, Setting], dict[str, Perplexity]] = {}
+    unmeasured = []
+    for model in (name for name in openers if name not in BASELINES):
+        generator = openers[model]()
+        answerer = Answerer(generator, None, recipe)
+        for setting in recipe.evaluation.settings:
+            task = f"perplexity, {model}, {setting.replace('_', ' ')}"
+            measured = measure_references(generator, questions, rungs.shown.get(setting, {}), answerer, report, task)
+            if measured is None:
+                unmeasured.append(UNMEASURED.format(model))
+                break
+            found[model, setting] = measured
+    return sum_up(found, clusters_of(questions), recipe.evaluation.confidence), unmeasured
 
 
 def _summarise(

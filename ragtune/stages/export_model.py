@@ -23,9 +23,9 @@ from ragtune.recipe.places import dataset_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Example, Question, Record
 from ragtune.seams import Report
-from ragtune.training.export_formats import ExportJob, build_model, check_format
-from ragtune.training.model_card import render_card
-from ragtune.training.parity import Parity
+from ragtune.training.exporting.formats import ExportJob, build_model, check_format
+from ragtune.training.exporting.model_card import render_card
+from ragtune.training.exporting.parity import Parity
 from ragtune.training.run import Run, check_run_fits, open_run
 
 QUESTIONS = 48

@@ -14,15 +14,21 @@ from ragtune.datasets.folder import OpenedDataset
 from ragtune.datasets.instruct import BuildResult, build_examples
 from ragtune.datasets.lineage import shown_passages
 from ragtune.datasets.prefer import PairsResult, as_shown, judge_completion
-from ragtune.datasets.sampled import JUDGE_TOKENS, build_judged_pairs, build_sampled_pairs
+from ragtune.datasets.sampled import NEITHER, NOT_READ, TURNED, Choice, ChooseOf, build_judged_pairs, build_sampled_pairs
 from ragtune.errors import ModelError
+from ragtune.evaluation.judging.judge import SCORER, AnyJudge, ModelJudge, open_judge
+from ragtune.evaluation.judging.rubric import load_rubric
+from ragtune.evaluation.judging.verdicts import ToJudge
 from ragtune.evaluation.scoring.answers import score_answer
 from ragtune.models.language import open_generator
 from ragtune.recipe.schema import Recipe
-from ragtune.records import OUTCOMES, Example, Outcome, Question
+from ragtune.records import OUTCOMES, Example, Outcome, Passage, Question
 from ragtune.retrieval.search import open_searcher
-from ragtune.seams import Generator, Report, Sampler, Sampling, progress_of
+from ragtune.seams import Generator, Progress, Report, Sampler, Sampling, progress_of
 from ragtune.training.run import check_run_fits, open_run
+
+RUBRIC = "better_cited"
+JUDGED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,12 @@ def sample_pairs(recipe: Recipe, opened: OpenedDataset, index: Path, run: Path, 
     drawn = generator.sample(
         [row.prompt for row in rows], recipe.generator.max_new_tokens,
         Sampling(section.samples, section.temperature, section.top_p, section.seed), progress_of(report, "drawing answers"))
-    if section.judge is None:
+    if section.judge in (None, SCORER):
         made = build_sampled_pairs(rows, asked, drawn, score_completion, per_row=section.per_row)
     else:
-        judge = _open_judge(recipe, section.judge)
-        made = build_judged_pairs(rows, asked, drawn, judge, score_completion, progress_of(report, "judging answers"))
+        judge = open_judge(section.judge, load_rubric(RUBRIC), recipe.generator, option="pairs.judge")
+        choose = choose_by(judge, progress_of(report, "judging answers"))
+        made = build_judged_pairs(rows, asked, drawn, choose, judge.name, score_completion)
     skipped = {**built.dropped, **built.skipped, **made.skipped}
     facts = {"questions": len(rows), "samples": sum(map(len, drawn)), **_count_outcomes(rows, asked, drawn)}
     return Sampled(PairsResult(made.pairs, skipped), facts, tuned.id, searcher.index.id)
@@ -85,12 +92,29 @@ def _serve(
         excluded=tested.union(opened.manifest.get("excluded", ())), names_rows=recipe.answering.names_rows)
 
 
-def _open_judge(recipe: Recipe, name: str) -> Generator:
-    """Return the judge: it reads a prompt, a reference and two answers, and writes a letter."""
-    section = recipe.generator
-    longest = section.max_prompt_tokens + 4 * section.max_new_tokens
-    return open_generator(section.model_copy(
-        update={"model": name, "max_prompt_tokens": longest, "max_new_tokens": JUDGE_TOKENS}))
+def choose_by(judge: AnyJudge, progress: Progress | None = None) -> ChooseOf:
+    """Return what asks a judge of pairs for its choices, in both orders. It raises ModelError where the judge is gone."""
+
+    def choose(choices: Sequence[Choice]) -> list[str]:
+        found: list[str] = []
+        for start in range(0, len(choices), JUDGED_AT_ONCE):
+            items = [ToJudge(str(start + place), choice.question, choice.one, choice.other,
+                             tuple(map(_head_and_text, choice.passages)))
+                     for place, choice in enumerate(choices[start : start + JUDGED_AT_ONCE])]
+            verdicts = judge.judge(items)
+            if isinstance(judge, ModelJudge) and judge.has_given_up:
+                raise ModelError(f"the judge failed too often in a row and was left: {judge.last_problem}")
+            found += [TURNED if verdict.is_turned else NEITHER if verdict.verdict == "tie" else verdict.verdict or NOT_READ
+                      for verdict in verdicts]
+            if progress:
+                progress(len(found), len(choices))
+        return found
+
+    return choose
+
+
+def _head_and_text(passage: Passage) -> str:
+    return f"[{passage.number}] {passage.title}, page {passage.page}\n{passage.text}"
 
 
 def _count_outcomes(

@@ -26,7 +26,7 @@ from ragtune.files import (
 )
 from ragtune.models.checkpoint import fingerprint_model, portable_name
 from ragtune.models.language import UNTUNABLE
-from ragtune.models.processes import building_together, is_main, on_main
+from ragtune.models.processes import building_together, is_main, on_main, world_size
 from ragtune.models.remote import is_remote
 from ragtune.models.weights import choose_device
 from ragtune.recipe.places import run_folder, supervised_folder
@@ -39,9 +39,14 @@ from ragtune.training.estimate import check_fits
 from ragtune.training.job import Fit, Job
 from ragtune.training.methods import RETRIEVER, Method, find_method
 from ragtune.training.run import Run, check_run_fits, open_run
+from ragtune.training.supervised.sft import DIVERGED
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
+
+
+_ALONE = ("ppo",)
+"""Loops of our own, which do not divide their work among processes."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ def run_train(
     model = recipe.generator.model
     if model in UNTUNABLE or is_remote(model):
         raise ModelError(f"'{model}' cannot be tuned here. Set generator.model to bundled, a folder or a Hugging Face name.")
+    if world_size() > 1 and method.loop in _ALONE:
+        raise RunError(f"{recipe.training.method} runs in one process, and {world_size()} were launched. Do: ragtune train "
+                       "--recipe FILE, without a launcher")
     start = _find_start(recipe, method, target)
     facts = _facts(recipe, rows, start)
     if (finished := _find_finished(target, facts)) is not None:
@@ -156,16 +164,23 @@ def _find_finished(target: Path, facts: dict[str, Any]) -> TrainSummary | None:
 
 
 def _keep_or_clear(folder: Path, facts: dict[str, Any]) -> None:
-    """Keep what an interrupted run of the same facts and packages left; clear the folder otherwise."""
+    """Keep what an interrupted run of the same facts and packages left; clear the folder otherwise.
+
+    A run whose loss was no number may have gone with another learning rate.
+    """
     path = folder / "facts.json"
     wanted = {**facts, "packages": installed_packages()}
     try:
-        kept = json.loads(path.read_text(encoding="utf-8")) == wanted
-    except (OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if (folder / DIVERGED).is_file():
+            before["training"]["lr"] = facts["training"]["lr"]
+        kept = before == wanted
+    except (OSError, ValueError, KeyError, TypeError):
         kept = False
     if not kept:
         shutil.rmtree(folder)
         folder.mkdir()
+    (folder / DIVERGED).unlink(missing_ok=True)
     write_json(path, wanted)
 
 

@@ -29,7 +29,7 @@ from ragtune.stages.held_out import hold_out
 from ragtune.stages.outcomes import compare_outcomes, read_outcomes
 from ragtune.stages.train import run_train
 from ragtune.stages.trials import Trials, ask_rung, free_memory, name_setting, read_result
-from ragtune.training.methods import find_method
+from ragtune.training.methods import RETRIEVER, find_method
 from ragtune.training.search import Search, TrialRow, choose_best
 from ragtune.training.search_report import draw_history, draw_importances, render_report
 
@@ -37,6 +37,7 @@ BEST = "best.yaml"
 FACTS = "facts.json"
 FINAL = "final.json"
 SAME = "No setting did better on the held-out questions than the recipe's own."
+NO_EPOCHS = "training.max_steps is set, so training.epochs, which was searched, changed nothing."
 MANY_LOOKS = ("The test questions have been asked of {} settings in this folder, a further one with each new best: the more "
               "of them, the more the last one may owe to luck.")
 
@@ -123,6 +124,9 @@ def run_tune(
 def _check_method(recipe: Recipe) -> None:
     """Raise RecipeError for a method that goes on from another run: that one has learned from the questions held out."""
     method = find_method(recipe.training.method)
+    if method.loop == RETRIEVER:
+        raise RecipeError(f"training.method '{recipe.training.method}' tunes retrieval, which `ragtune adapt` does with a "
+                          "gate of its own. Do: --set training.method=qlora")
     if recipe.training.start or method.shape not in ("prompt_completion", "documents"):
         found = f"training.start is {recipe.training.start}" if recipe.training.start else (
             f"training.method is '{recipe.training.method}', which goes on from a supervised run")
@@ -199,6 +203,9 @@ def _summarise(
                  for final in finals]
         comparison = compare_outcomes(sides[0], sides[1], recipe.evaluation.confidence)
         sentence = describe_comparison(comparison, recipe.tune.setting, "the recipe's own setting", "the best setting")
+    notes = []
+    if recipe.training.max_steps > 0 and "training.epochs" in recipe.tune.space:
+        notes.append(NO_EPOCHS)
     looks = len(list((folder / "final").glob(f"*/{FINAL}")))
     return TuneSummary(
         name=recipe.name, folder=str(target), method=recipe.training.method, objective=recipe.tune.objective,
@@ -206,7 +213,7 @@ def _summarise(
         trials=tuple(rows), counts=dict(Counter(row.state for row in rows)),
         best={} if best.is_default else dict(best.setting), best_trial=None if best.is_default else best.number,
         importances=importances, finals=tuple(finals), comparison=comparison, sentence=sentence, test_looks=looks,
-        notes=(MANY_LOOKS.format(looks),) if looks > 2 else (), seconds=round(seconds, 1),
+        notes=(*notes, *([MANY_LOOKS.format(looks)] if looks > 2 else [])), seconds=round(seconds, 1),
     )
 
 

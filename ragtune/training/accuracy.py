@@ -119,7 +119,9 @@ class AnswerWatch:
                 watch.is_main = state.is_world_process_zero
                 value = watch.note(model, state.global_step)
                 if self.log is not None:
+                    is_due = control.should_log  # the loss of this step, which logging anything takes for logged
                     self.log({"accuracy": value})
+                    control.should_log = is_due
                 else:
                     state.log_history.append({"accuracy": value, "step": state.global_step, "epoch": state.epoch})
                 if watch.is_over(state.global_step):

@@ -158,6 +158,10 @@ def _check_settings(job: Job) -> None:
     if training.neftune_alpha and job.method.loop in _DRAWN:
         raise RecipeError(f"training.neftune_alpha is set, and {training.method} learns from answers it draws: noise on the "
                           "embeddings would be in them. Leave it out (null).")
+    if training.packing and job.method.loop != "sft":
+        raise RecipeError(f"training.packing is for supervised tuning on rows, and {training.method} takes others"
+                          + (" (running text fills its rows anyway)" if job.method.loop == "text" else "")
+                          + ". Do: --set training.packing=false")
     if training.deepspeed is None:
         return
     if not Path(training.deepspeed).is_file():

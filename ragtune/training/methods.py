@@ -27,16 +27,16 @@ SHAPES: dict[Shape, tuple[str, str]] = {
 """What the rows of a shape are, and the command that makes them."""
 
 LOOPS = {
-    "sft": "ragtune.training.sft:fit_sft",
-    "text": "ragtune.training.text:fit_text",
-    "dpo": "ragtune.training.preference:fit_preference",
-    "orpo": "ragtune.training.preference:fit_preference",
-    "kto": "ragtune.training.preference:fit_preference",
-    "simpo": "ragtune.training.preference:fit_preference",
-    "reward": "ragtune.training.reward:fit_reward",
-    "ppo": "ragtune.training.ppo:fit_ppo",
-    "grpo": "ragtune.training.policy:fit_policy",
-    "rloo": "ragtune.training.policy:fit_policy",
+    "sft": "ragtune.training.supervised.sft:fit_sft",
+    "text": "ragtune.training.supervised.text:fit_text",
+    "dpo": "ragtune.training.preferences.preference:fit_preference",
+    "orpo": "ragtune.training.preferences.preference:fit_preference",
+    "kto": "ragtune.training.preferences.preference:fit_preference",
+    "simpo": "ragtune.training.preferences.preference:fit_preference",
+    "reward": "ragtune.training.preferences.reward:fit_reward",
+    "ppo": "ragtune.training.reinforcement.ppo:fit_ppo",
+    "grpo": "ragtune.training.reinforcement.policy:fit_policy",
+    "rloo": "ragtune.training.reinforcement.policy:fit_policy",
 }
 """The loops by name, imported when one is run: each takes a Job and returns a Fit."""
 RETRIEVER = "retriever"

@@ -59,6 +59,15 @@ class LengthOrder:
     def __len__(self) -> int:
         return len(self._lengths)
 
+    def rows_of_step(self, step: int, accumulation: int) -> list[int]:
+        """Return the rows an optimizer step (from 0) sees."""
+        batches = -(-len(self._lengths) // self._batch_size)
+        steps = -(-batches // accumulation)
+        other = LengthOrder(self._lengths, self._batch_size, self._seed)
+        other.set_epoch(step // steps)
+        span = self._batch_size * accumulation
+        return list(other)[step % steps * span : (step % steps + 1) * span]
+
     def __iter__(self) -> Iterator[int]:
         draw = random.Random(self._seed * 1_000_003 + self._epoch)
         order = list(range(len(self._lengths)))

@@ -151,7 +151,7 @@ def main(folder: Path) -> None:
     rows += build_rows(rows, likeness)
     sets = {name: {kind: _plain(regression) for kind, regression in fit_weights(rows, name == "alike").items()}
             for name in ("alike", "plain")}
-    path = ROOT / "ragtune" / "evaluation" / FILE
+    path = ROOT / "ragtune" / "evaluation" / "scoring" / FILE
     fitted_on = f"{sum(row.weight == 1 for row in rows)} labelled answers"
     write_json(path, {"format": FORMAT, "fitted_on": fitted_on, "sets": sets})
     print(json.dumps(sets, indent=1))

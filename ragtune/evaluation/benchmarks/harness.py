@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ragtune.errors import MissingPackage, RunError, nearest
+from ragtune.evaluation.benchmarks.task_names import declared_tasks, reached_names
 from ragtune.records import Record
 from ragtune.seams import Progress
 
@@ -64,20 +65,31 @@ class Tasks:
         harness_version()
         if folder is not None and not folder.is_dir():
             raise RunError(f"no folder {folder}. --task-folder names a folder of the harness's YAML tasks.")
+        self.names, self._shipped = list(dict.fromkeys(names)), shipped_tasks()
         with quiet_harness():
-            from lm_eval.tasks import TaskManager
+            self._manager = self._open([folder] if folder else [])
 
-            self.names, self._shipped = list(dict.fromkeys(names)), shipped_tasks()
-            own = TaskManager(include_path=[folder] if folder else [], include_defaults=False)
-            unknown = [name for name in self.names if name not in self._shipped and name not in own.all_tasks]
-            # the harness's own thousands of files are read only where one is asked for
-            self._manager = TaskManager(include_path=[folder] if folder else []) if unknown else own
-        known = [*self._shipped, *self._manager.all_tasks]
-        for name in unknown:
-            if name not in known:
-                raise RunError(f"no task '{name}' among the {len(known):,} that are known.{nearest(name, known)} Names are "
-                               "those of lm-evaluation-harness (lm_eval ls tasks); shipped beside them: "
-                               f"{', '.join(self._shipped)}.")
+    def _open(self, own: list[Path]) -> Any:
+        """Return the harness's manager of the folders that hold the tasks asked for, the user's own first."""
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_path=[*own], include_defaults=False)
+        known, found = set(manager.all_tasks).union(self._shipped), set[Path]()
+        while wanted := reached_names(manager.task_index, self.names) - known:
+            folders, declared = declared_tasks()
+            for name in self.names:
+                if name not in known and name not in folders:
+                    raise RunError(f"no task '{name}'.{nearest(name, [*known, *declared])} Names are those of "
+                                   "lm-evaluation-harness (lm_eval ls tasks); shipped beside them: "
+                                   f"{', '.join(self._shipped)}.")
+            more = found.union(*(folders.get(name, ()) for name in wanted))
+            if more == found:
+                break
+            found = more
+            manager = TaskManager(include_path=[*sorted(found), *own], include_defaults=False)
+        if any(name not in known and name not in manager.task_index for name in self.names):
+            manager = TaskManager(include_path=[*own])  # spoken of, but put together elsewhere: all files are read
+        return manager
 
     def load(self, name: str) -> Any:
         """Return the task as the harness evaluates it, with its data. Raises RunError where these cannot be had."""
@@ -88,9 +100,20 @@ class Tasks:
                 raise MissingPackage(f"the task '{name}' needs a package that is not installed ({error}). Install it or the "
                                      "harness's extra for it: pip install 'lm-eval[NAME]'") from error
             except Exception as error:  # the harness and datasets have a family of errors each, and the network its own
-                told = " ".join(str(error).split())[:300] or type(error).__name__
-                raise RunError(f"the data of the task '{name}' cannot be had ({type(error).__name__}: {told}). It comes "
-                               f"from the Hub. {LOCAL_WAY.format(', '.join(self._shipped))}") from error
+                told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
+                if _is_of_data(error):
+                    raise RunError(f"the data of the task '{name}' cannot be had ({told}). It comes from the Hub. "
+                                   f"{LOCAL_WAY.format(', '.join(self._shipped))}") from error
+                raise RunError(f"the harness cannot set up the task '{name}' ({told}). Mend its YAML file where it is "
+                               "yours; --verbose tells more.") from error
+
+
+def _is_of_data(error: Exception) -> bool:
+    """Whether files or a network are lacking: an OSError, or an error of datasets or of a package that fetches."""
+    from datasets.exceptions import DatasetsError
+
+    fetching = ("httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec", "huggingface_hub")
+    return isinstance(error, (OSError, DatasetsError)) or type(error).__module__.partition(".")[0] in fetching
 
 
 def wrap_model(model: Any, tokenizer: Any, context_tokens: int, batch_size: int) -> Any:

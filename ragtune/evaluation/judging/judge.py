@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ragtune.errors import ModelError, RunError
+from ragtune.errors import MissingPackage, ModelError, RunError
 from ragtune.evaluation.judging.rubric import Rubric
 from ragtune.evaluation.judging.verdicts import ToJudge, combine_orders, parse_verdict, render_judging
 from ragtune.evaluation.scoring.answers import score_answer
@@ -68,11 +68,12 @@ class AnyJudge(Protocol):
 
 
 def open_judge(name: str, rubric: Rubric, section: Section | None = None, timeout_s: float = TIMEOUT_S,
-               max_new_tokens: int = MAX_NEW_TOKENS) -> AnyJudge:
+               max_new_tokens: int = MAX_NEW_TOKENS, option: str = "--judge") -> AnyJudge:
     """Return the judge of that name: 'scorer', a folder or Hugging Face name of a chat model, or provider:model.
 
-    ``section`` gives device, number type and batch size. Raises ModelError for a generator that is no chat model and for one
-    that cannot be opened, MissingPackage for a provider's package, RunError for a rubric the scorer cannot judge by.
+    ``section`` gives device, number type and batch size, ``option`` is what errors call the name by. Raises ModelError for a
+    generator that is no chat model and for one that cannot be opened, MissingPackage for a provider's package, RunError for
+    a rubric the scorer cannot judge by.
     """
     if name == SCORER:
         return ScorerJudge(rubric)
@@ -83,8 +84,13 @@ def open_judge(name: str, rubric: Rubric, section: Section | None = None, timeou
         )
     given = section or Section()
     # the length of a prompt is checked when it is asked: a judge's prompts are no longer than the answers make them
-    generator = open_generator(given.model_copy(update={"model": name, "engine": "transformers", "max_prompt_tokens": 64,
-                                                        "max_new_tokens": max_new_tokens}))
+    asked = given.model_copy(update={"model": name, "engine": "transformers", "max_prompt_tokens": 64,
+                                     "max_new_tokens": max_new_tokens})
+    try:
+        generator = open_generator(asked)
+    except (ModelError, MissingPackage) as error:  # which speaks of the setting that names a recipe's generator
+        told = str(error).replace("generator.model: bundled", f"{option} {SCORER}").replace("generator.model", option)
+        raise type(error)(told) from error
     return ModelJudge(generator, rubric, given.batch_size, timeout_s if is_remote(name) else math.inf, max_new_tokens)
 
 

@@ -32,7 +32,9 @@ LABELS: Mapping[str, str] = {
     "untold": "cannot be told",
 }
 MAX_DOUBT = 0.6
-"""A wrong answer of which the scorer is less sure than this is perhaps a right one: hardly more than a coin's toss."""
+"""A wrong answer of which the scorer is less sure than this is perhaps a right one: hardly more than a coin's toss. Of 215
+verdicts 'wrong' on answers that people labelled (cross-validated), 5 of 11 below 0.6 were right answers, 6 of 23 from 0.6 to
+0.7, 12 of 181 above: a higher bound would move mostly wrong answers here."""
 _YES_NO = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
 _FACTORS = (1.0, 100.0, 0.01, 1e3, 1e-3, 1e6, 1e-6, 1e9, 1e-9)
 

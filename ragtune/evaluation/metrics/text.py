@@ -10,7 +10,6 @@ A refusal is compared as an empty answer, and an unanswerable question has an em
 
 from __future__ import annotations
 
-import math
 import re
 import string
 from collections import Counter
@@ -104,14 +103,12 @@ def score_chrf(answers: Sequence[str], references: References) -> list[float]:
     return [scorer.sentence_score(answer, list(several)).score / 100 for answer, several in pair_texts(answers, references)]
 
 
-def score_corpus(metric: str, answers: Sequence[str], references: References) -> float:
-    """Return one score, 0 to 1, for all answers: the mean, but for 'bleu' and 'chrf', which are defined over the corpus.
+CORPUS_METRICS = ("bleu", "chrf")
+"""Those that are defined over a corpus, which is not the mean of its items."""
 
-    Raises RunError for an unknown metric.
-    """
-    if metric not in ("bleu", "chrf"):
-        scores = find_metric(metric)(answers, references)
-        return math.fsum(scores) / len(scores)
+
+def score_corpus(metric: str, answers: Sequence[str], references: References) -> float:
+    """Return the one score, 0 to 1, of a metric of CORPUS_METRICS over all answers together."""
     pairs = pair_texts(answers, references)
     widest = max(len(several) for _, several in pairs)
     streams = [[several[i] if i < len(several) else None for _, several in pairs] for i in range(widest)]

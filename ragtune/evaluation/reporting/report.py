@@ -10,6 +10,7 @@ from typing import Any
 from ragtune.evaluation.grounding.footing import HEADER as FOOTING_HEADER
 from ragtune.evaluation.ladder.counts import MODELS, Rung
 from ragtune.evaluation.ladder.graded import Graded
+from ragtune.evaluation.ladder.references import HEADER as REFERENCE_HEADER
 from ragtune.evaluation.ladder.trail import Asked
 from ragtune.evaluation.losses.attribute import STAGES, label_of
 from ragtune.evaluation.losses.waterfall import LostAnswer, Waterfall
@@ -22,6 +23,7 @@ from ragtune.evaluation.reporting.plots import (
     draw_waterfall,
 )
 from ragtune.evaluation.reporting.summary import EvaluationSummary
+from ragtune.evaluation.statistics.compare import p_text
 from ragtune.files import installed_packages, read_jsonl
 from ragtune.recipe.load import render_recipe
 from ragtune.recipe.schema import Recipe
@@ -76,6 +78,8 @@ def render_table(summary: EvaluationSummary) -> str:
                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
     lines += ["", *summary.sentences()] if summary.sentences() else []
     lines += [_recall_line(summary)] if summary.recall else []
+    lines += [f"Perplexity of the references, {row[0]} {row[1]}: {row[3]}, {row[4]} bits a character."
+              for row in reference_rows(summary)]
     lines += [summary.set_right] if summary.set_right else []
     lines += [waterfall.sentence() for waterfall in summary.waterfalls]
     return "\n".join([*lines, *summary.notes])
@@ -99,6 +103,17 @@ def calculation_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
 def footing_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
     """Return what answers stand on as text cells under FOOTING_HEADER."""
     return [(footing.model, SETTING_NAMES[footing.setting], *footing.cells()) for footing in summary.footing]
+
+
+def reference_rows(summary: EvaluationSummary) -> list[tuple[str, ...]]:
+    """Return the references' perplexity as text cells under REFERENCE_HEADER."""
+    rows: list[tuple[str, ...]] = []
+    for surprise in summary.references:
+        c = surprise.comparison
+        tested = (f"{c.difference:+.3f} ({c.interval[0]:+.3f} to {c.interval[1]:+.3f})", p_text(c.p)) if c else ("–", "–")
+        rows.append((surprise.model, SETTING_NAMES[surprise.setting], str(surprise.n), f"{surprise.perplexity:,.2f}",
+                     f"{surprise.bits_per_character:.3f}", *tested))
+    return rows
 
 
 def tests_heading(summary: EvaluationSummary) -> str:
@@ -151,6 +166,8 @@ def render_markdown(summary: EvaluationSummary, graded: Sequence[Graded], recipe
         lines += ["", "## Is the page found?", "", _recall_line(summary)]
     if footing := footing_rows(summary):
         lines += ["", "## What do answers stand on?", "", *markdown_table(FOOTING_HEADER, footing)]
+    if references := reference_rows(summary):
+        lines += ["", "## How surprising are the references?", "", *markdown_table(REFERENCE_HEADER, references)]
     if calculated := calculation_rows(summary):
         lines += ["", "## What was set right?", "", *markdown_table(CALCULATION_HEADER, calculated)]
     kinds = kind_rows(summary)
@@ -225,6 +242,8 @@ def render_html(
         footing=footing_rows(summary),
         refusal_svgs=[(footing.model, Markup(draw_refusal_curve(footing.curve))) for footing in summary.footing
                       if footing.setting == "retrieval" and len(footing.curve.points) > 1],
+        reference_header=REFERENCE_HEADER,
+        references=reference_rows(summary),
         calculation_header=CALCULATION_HEADER,
         calculations=calculation_rows(summary),
         waterfalls=_drawn_waterfalls(summary, list(answers), asked or {}),

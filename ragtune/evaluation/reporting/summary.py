@@ -8,6 +8,7 @@ from typing import Any
 
 from ragtune.evaluation.grounding.footing import Footing
 from ragtune.evaluation.ladder.counts import Rung
+from ragtune.evaluation.ladder.references import Surprise
 from ragtune.evaluation.losses.waterfall import Waterfall
 from ragtune.evaluation.statistics.compare import Comparison, describe_comparison
 from ragtune.records import Setting
@@ -41,6 +42,8 @@ class EvaluationSummary:
     seconds: float = 0.0
     waterfalls: tuple[Waterfall, ...] = ()
     footing: tuple[Footing, ...] = ()
+    references: tuple[Surprise, ...] = ()
+    """The references' perplexity, where evaluation.perplexity asks for it."""
 
     def sentences(self) -> tuple[str, ...]:
         """Return each paired test as one plain sentence, those against base first."""
@@ -75,6 +78,7 @@ class EvaluationSummary:
             "set_right": self.set_right,
             "waterfalls": [told_waterfall(waterfall) for waterfall in self.waterfalls],
             "footing": [footing.to_dict() for footing in self.footing],
+            "references": [surprise.to_dict() for surprise in self.references],
             "recall": {k: round(value, 4) for k, value in self.recall.items()},
             "recall_every_page": {k: round(value, 4) for k, value in self.recall_every_page.items()},
             "recall_n": self.recall_n,

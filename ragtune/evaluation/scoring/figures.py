@@ -10,6 +10,8 @@ from ragtune.evaluation.scoring.numbers import Number, parse_numbers
 from ragtune.evaluation.scoring.wording import direction_of, final_part, speaks_of_less, split_sentences
 from ragtune.records import Question
 
+MIN_DIGITS = 3
+"""Significant digits that a figure in a larger scale than the reference's must show: 4.11 billion for 4,114 million."""
 _CHANGE = re.compile(r"\bchang|\bdiffer|\bgr[oe]w|\byear[- ]over[- ]year|\bhigher or lower", re.IGNORECASE)
 _SCALED = r"[^\s,;]\S*(?: (?:thousand|million|billion|trillion))?"
 _MOVE = re.compile(
@@ -72,6 +74,11 @@ def match_number(gold: Number, answer: Number, scale: float, wants_percent: bool
         for value, _, remark in _values(answer, scale, wants_percent or gold.is_percent):
             if _agree(gold_value, gold_step, value):
                 return remark
+    if answer.has_scale and answer.digits >= MIN_DIGITS and not gold.is_percent:
+        gold_value, gold_step, _ = _values(gold, scale, wants_percent)[0]
+        value, step, _ = _values(answer, scale, False)[0]
+        if step > gold_step and answer.scale > (gold.scale if gold.has_scale else scale) and _agree(value, step, gold_value):
+            return "rounded in a larger scale"
     if gold.has_scale and not (answer.has_scale or answer.is_percent) and _agree(gold.value, gold.step, answer.value):
         return "the scale is not said"
     return None

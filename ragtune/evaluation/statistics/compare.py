@@ -36,19 +36,15 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     return float(binomtest(only_b, only_a + only_b, 0.5).pvalue)
 
 
-@dataclass(frozen=True)
-class Comparison(Record):
-    """Two models on the same n questions. ``difference`` is the share right of b minus that of a.
+@dataclass(frozen=True, kw_only=True)
+class Paired(Record):
+    """Two runs, a and b, on the same n questions. ``difference`` is b's mean less a's, ``interval`` its paired bootstrap's.
 
-    ``only_a`` and ``only_b`` count the questions that only one of them got right; ``interval`` is the paired
-    bootstrap's for the difference; ``p`` is McNemar's exact two-sided one. Where ``clusters`` (documents) is over 1, both
-    go by whole clusters: ``p`` is then the exact sign-flip test's, McNemar's own for one question a document.
+    ``p`` is the paired test's. Where ``clusters`` (documents) is over 1, test and interval go by whole clusters.
     ``adjusted_p`` is p corrected as one of many by ``correction`` (corrections.correct_comparisons).
     """
 
     n: int
-    only_a: int
-    only_b: int
     difference: float
     interval: tuple[float, float]
     p: float
@@ -61,6 +57,18 @@ class Comparison(Record):
     def is_shown(self) -> bool:
         """Whether the test, corrected where it is one of many, shows a difference at this confidence."""
         return (self.p if self.adjusted_p is None else self.adjusted_p) < 1 - self.confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Paired):
+    """Two models by right and wrong; ``only_a`` and ``only_b`` count the questions that only one of them got right.
+
+    ``p`` is McNemar's exact two-sided one; by clusters it is the exact sign-flip test's, which is McNemar's own for one
+    question a document.
+    """
+
+    only_a: int
+    only_b: int
 
     @property
     def test(self) -> str:
@@ -103,7 +111,8 @@ def compare_paired(
         interval, p = bootstrap_mean(gains, clusters, confidence, seed), sign_flip_p(gains, clusters, seed)
     else:
         interval, p = bootstrap_difference(only_a, only_b, n, confidence, seed), mcnemar_p(only_a, only_b)
-    return Comparison(n, only_a, only_b, difference, interval, p, confidence, count)
+    return Comparison(n=n, only_a=only_a, only_b=only_b, difference=difference, interval=interval, p=p,
+                      confidence=confidence, clusters=count)
 
 
 def bootstrap_difference(only_a: int, only_b: int, n: int, confidence: float, seed: int) -> tuple[float, float]:

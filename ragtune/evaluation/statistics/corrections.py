@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ragtune.errors import RunError, nearest
-from ragtune.evaluation.statistics.compare import Comparison
-from ragtune.evaluation.statistics.paired import ScoreComparison
+from ragtune.evaluation.statistics.compare import Paired
 
 CORRECTIONS = ("holm", "benjamini-hochberg")
-AnyComparison = TypeVar("AnyComparison", Comparison, ScoreComparison)
+AnyComparison = TypeVar("AnyComparison", bound=Paired)
 
 
 def adjust_p(p_values: Sequence[float], correction: str = "holm") -> tuple[float, ...]:

@@ -6,6 +6,8 @@ from ragtune.errors import RunError
 from ragtune.evaluation.statistics.samples import check_confidence, round_up
 
 POWER = 0.8
+WORTH_KNOWING = 0.05
+"""A difference of shares that most would want to see."""
 MAX_QUESTIONS = 1_000_000
 
 
@@ -89,12 +91,17 @@ def questions_needed(
 
 def describe_detectable(n: int, discordant: float, power: float = POWER, confidence: float = 0.95,
                         design_effect: float = 1.0) -> str:
-    """Return the smallest difference that can be shown as one plain sentence."""
+    """Return the smallest difference that can be shown as plain text, and how many questions a difference of WORTH_KNOWING
+    would take where that is smaller."""
     found = minimum_detectable_difference(n, discordant, power, confidence, design_effect)
+    more = ""
+    if (found is None or found > WORTH_KNOWING) and discordant >= WORTH_KNOWING:
+        needed = questions_needed(WORTH_KNOWING, discordant, power, confidence, design_effect)
+        more = f" To show {100 * WORTH_KNOWING:.0f} points takes about {needed:,} questions."
     given = f"{n} questions, {100 * discordant:.0f}% of them answered rightly by one side only"
     if found is None:
-        return f"With {given}, no difference can be shown with {power:.0%} power: ask more questions."
-    return f"With {given}, a true difference of {100 * found:.1f} points or more is shown with {power:.0%} power."
+        return f"With {given}, no difference can be shown with {power:.0%} power: ask more questions.{more}"
+    return f"With {given}, a true difference of {100 * found:.1f} points or more is shown with {power:.0%} power.{more}"
 
 
 def _check_discordant(discordant: float) -> None:

@@ -6,34 +6,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ragtune.evaluation.statistics.clusters import bootstrap_mean, sign_flip_p
-from ragtune.evaluation.statistics.compare import p_text
+from ragtune.evaluation.statistics.compare import Paired, p_text
 from ragtune.evaluation.statistics.samples import check_confidence, check_pair, number_clusters
-from ragtune.records import Record
 
 
-@dataclass(frozen=True)
-class ScoreComparison(Record):
-    """Mean scores of a and b on the same n questions. ``difference`` is b's less a's.
+@dataclass(frozen=True, kw_only=True)
+class ScoreComparison(Paired):
+    """Two runs by their mean scores; ``p`` is the sign-flip test's (clusters.sign_flip_p)."""
 
-    ``interval`` is the paired bootstrap's for the difference, ``p`` the sign-flip test's (clusters.sign_flip_p), both by
-    whole clusters where ``clusters``, their number, is not 0.
-    """
-
-    n: int
     mean_a: float
     mean_b: float
-    difference: float
-    interval: tuple[float, float]
-    p: float
-    confidence: float = 0.95
-    clusters: int = 0
-    adjusted_p: float | None = None
-    correction: str = ""
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the test, corrected where it is one of many, shows a difference at this confidence."""
-        return (self.p if self.adjusted_p is None else self.adjusted_p) < 1 - self.confidence
 
 
 def compare_scores(

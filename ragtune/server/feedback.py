@@ -1,0 +1,103 @@
+"""What people think of answers, kept so that it can be learned from: one line each, on disk before it is acknowledged."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from ragtune.answering.answerer import Answerer, check_question
+from ragtune.answering.prompt import prompt_hash
+from ragtune.datasets.thumbs import Thumb, Verdict, complete_answer
+from ragtune.documents.pack import use_pack
+from ragtune.errors import IndexFolderError
+from ragtune.records import Hit
+from ragtune.server.auth import Caller, identify
+from ragtune.server.errors import Rejected, describe_errors
+from ragtune.server.facets import may_see
+from ragtune.server.state import State
+from ragtune.stages.feedback import FILE
+
+_LOCK = threading.Lock()
+
+
+class Judgement(BaseModel):
+    """What somebody thinks of an answer. The prompt is rendered anew from the question and the passages' ids."""
+
+    question: str = Field(min_length=1, max_length=4000, examples=["What were Norvane's net sales in fiscal 2022?"])
+    model: str = Field(examples=["demo-tuned"])
+    verdict: Verdict
+    completion: str = Field("", max_length=20_000, description="All that the model wrote: the drafts, joined. Without it "
+                                                              "the answer counts as what was written.")
+    answer: str = Field("", max_length=20_000, description="The checked answer that was shown.")
+    passages: list[str] = Field([], max_length=100, description="The passages' chunk ids in their order; none for a model "
+                                                                "without retrieval.")
+    right_answer: str = Field("", max_length=4000, examples=["$4,210 million"], description="The right answer, where it is "
+                                                                                            "known.")
+
+
+class Kept(BaseModel):
+    """A judgement that is on disk."""
+
+    id: str = Field(examples=["thumb_2c7f0e1bb2f94c0a"])
+
+
+def routes(state: State) -> APIRouter:
+    """Return the route that takes judgements."""
+    router = APIRouter(prefix="/v1", tags=["ragtune"])
+
+    @router.post("/feedback", summary="Say what an answer is worth", status_code=201, response_model=Kept,
+                 responses=describe_errors(400, 401, 404, 409, 413, 500))
+    def feedback(body: Judgement, caller: Annotated[Caller, Depends(identify)]) -> Kept:
+        """It becomes preference data: `ragtune dataset feedback` makes pairs and labels of it."""
+        thumb = make_thumb(state, body, caller)
+        append(state.folder / FILE, thumb)
+        return Kept(id=thumb.id)
+
+    return router
+
+
+def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
+    """Return the judgement with the prompt that was asked. Raises QuestionError, UnknownModel, and Rejected (409) where the
+    passages are no longer in the index."""
+    service, recipe, index = state.service, state.recipe, state.service.index
+    model = service.find_model(body.model)
+    seen = {document.name: document for document in index.documents()}
+    hits = []
+    for rank, chunk_id in enumerate(body.passages, start=1):
+        try:
+            chunk = index.chunk(chunk_id)
+        except IndexFolderError:
+            chunk = None
+        if chunk is None or not may_see(index, caller.tenant_filter, seen[chunk.document], chunk.page):
+            raise Rejected(409, f"passage {rank} is no longer among the documents: they have changed since. Ask again.",
+                           "passages", "passages_changed")
+        hits.append(Hit(chunk, 0.0, rank, "feedback"))
+    answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
+    with use_pack(recipe.pack):
+        (prompt, passages), = answerer.fit_prompts([(check_question(body.question), hits)])
+        right = complete_answer(body.right_answer, passages)
+    return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, body.question, tuple(prompt), body.completion or body.answer,
+                 body.answer, model.id, index.id, prompt_hash(recipe.answering.names_rows), body.right_answer.strip(), right,
+                 caller.name, round(time.time(), 3))
+
+
+def append(path: Path, thumb: Thumb) -> None:
+    """Add one line; it is on disk when this returns."""
+    row: dict[str, Any] = thumb.to_dict()
+    line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    with _LOCK:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(handle, line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)

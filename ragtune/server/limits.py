@@ -1,0 +1,260 @@
+"""What is turned away before a route sees it: foreign hosts and origins, requests without a key, too many, too large."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ragtune.server.auth import CALLER, Gate, is_own_name, open_gate
+from ragtune.server.errors import Rejected, error_body
+from ragtune.server.state import State
+
+PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
+"""What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
+PUBLIC_FOLDERS = ("/static/", "/reports/")
+"""Where the web page's own files lie, and reports, whose addresses hold for an hour and are their own keys."""
+UPLOADS = re.compile(r"/v1/documents(/|$)")
+"""Paths whose requests may be as large as server.max_upload_mb says."""
+FAILURES_A_MINUTE = 30
+"""So many wrong keys of one address are looked up a minute."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "SAMEORIGIN",
+    "Cross-Origin-Resource-Policy": "same-origin", "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+                               "form-action 'self'; frame-ancestors 'self'",
+}
+"""Set on every response that does not set them itself."""
+DOCUMENTATION = ("default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
+                 "'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com")
+"""The content policy of /docs and /redoc, whose page FastAPI writes."""
+_MIB = 1 << 20
+
+
+class Buckets:
+    """Token buckets by name: so many requests at once as a minute may have, then one each time another is earned."""
+
+    most = 10_000
+    """So many names are remembered; the ones used longest ago are forgotten, as if they had not asked for a while."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_minute, self._clock = per_minute, clock
+        self._left: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> float:
+        """Take one; return 0, or after how many seconds to come again. Nothing is taken then."""
+        if not self.per_minute:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            left, then = self._left.pop(name, (float(self.per_minute), now))
+            left = min(float(self.per_minute), left + (now - then) * self.per_minute / 60)
+            self._left[name] = (left - 1 if left >= 1 else left, now)  # at the end: the first one is the one unused longest
+            if len(self._left) > self.most:
+                del self._left[next(iter(self._left))]
+            return 0.0 if left >= 1 else (1 - left) * 60 / self.per_minute
+
+
+class Shield:
+    """ASGI middleware before all routes. What it turns away is counted in ``counts`` by reason."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, counts: Counter[str]) -> None:
+        self.app, self.gate, self.counts = app, gate, counts
+        self.server = gate.server
+        self.requests = Buckets(self.server.requests_per_minute)
+        self.failures = Buckets(FAILURES_A_MINUTE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})  # there is none here
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        body = Body(receive, _with_headers(send, scope["path"]), self._most_bytes(scope))
+        try:
+            self.check_source(scope["method"], headers)
+            self.check_caller(scope, headers)
+            body.check_length(headers)
+        except Rejected as error:
+            return await self.answer(scope, error, body.send)
+        try:
+            await self.app(scope, body.receive, body.guarded_send)
+        except Exception:
+            if not body.is_too_large:
+                raise
+        if body.is_too_large and not body.has_begun:
+            await self.answer(scope, body.too_large(), body.send)
+
+    async def answer(self, scope: Scope, error: Rejected, send: Send) -> None:
+        """Answer with an error."""
+        self.counts[error.code or "other"] += 1
+        response = JSONResponse(error_body(scope, error.status, str(error), error.param, error.code), error.status,
+                                error.headers)
+
+        async def nothing() -> Message:
+            return {"type": "http.disconnect"}
+
+        await response(scope, nothing, send)
+
+    def check_source(self, method: str, headers: Mapping[str, str]) -> None:
+        """Raise Rejected for what a web page of somewhere else sends through a browser on this machine.
+
+        An open server knows who asks by their being on this machine, and so is every page in a browser there: a name that
+        was made to point here (DNS rebinding) shows in the Host header, a form of another site in the Origin header.
+        """
+        if self.gate.needs_key:
+            return
+        host = host_of(headers.get("host", ""))
+        if is_own_name(self.server.host) and not (is_own_name(host) or host == self.server.host.lower()):
+            raise Rejected(403, f"this server answers to the names of its own machine, found Host '{host[:80]}'. Ask "
+                                f"http://{self.server.host}; behind a proxy let keys say who asks: ragtune keys add NAME",
+                           code="foreign_host")
+        origin = headers.get("origin")
+        is_other = origin is not None and origin not in self.server.cors_origins and (
+            urlsplit(origin).netloc.lower() != headers.get("host", "").lower())
+        is_cross = headers.get("sec-fetch-site") in ("cross-site", "same-site") and origin not in self.server.cors_origins
+        if method not in ("GET", "HEAD", "OPTIONS") and (is_other or is_cross):
+            raise Rejected(403, "a page of another origin may change nothing here. Name it in server.cors_origins where it "
+                                "should.", code="foreign_origin")
+
+    def check_caller(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Put who asks into the scope. Raises Rejected (401, 429)."""
+        address = scope["client"][0] if scope.get("client") else None
+        if scope["method"] == "OPTIONS" or (scope["method"] in ("GET", "HEAD") and is_public(scope["path"])):
+            return
+        try:
+            caller = self.gate.identify(headers, address)
+        except Rejected:
+            self.wait(self.failures.take(f"{address}"), "too many requests without a key that holds")
+            raise
+        scope[CALLER] = caller
+        name = f"key {caller.name}" if self.gate.needs_key else f"address {address}"
+        self.wait(self.requests.take(name), f"more than {self.server.requests_per_minute} requests a minute")
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Raise Rejected (429) where somebody is to come again later."""
+        if seconds > 0:
+            again = max(1, math.ceil(seconds))
+            raise Rejected(429, f"{why}. Come again in {again} s.", code="rate_limit_exceeded",
+                           headers={"Retry-After": str(again)})
+
+    def _most_bytes(self, scope: Scope) -> int:
+        is_upload = scope["method"] in ("POST", "PUT") and UPLOADS.match(scope["path"])
+        return (self.server.max_upload_mb * _MIB + _MIB // 16) if is_upload else self.server.max_body_mb * _MIB
+
+
+class Body:
+    """A request's body that is counted while it is read, whatever its headers say of its length."""
+
+    def __init__(self, receive: Receive, send: Send, most_bytes: int) -> None:
+        self._receive, self.send, self.most_bytes = receive, send, most_bytes
+        self._seen = 0
+        self.is_too_large = self.has_begun = False
+
+    def check_length(self, headers: Mapping[str, str]) -> None:
+        """Raise Rejected (413) where the headers say already that it is too large, or (400) where they are nonsense."""
+        length = headers.get("content-length")
+        if length is None:
+            return
+        if not re.fullmatch(r"\d{1,18}", length):
+            raise Rejected(400, "the header Content-Length is no number of bytes.", code="bad_length")
+        if int(length) > self.most_bytes:
+            raise self.too_large()
+
+    def too_large(self) -> Rejected:
+        """Return the error for a body that is too large."""
+        return Rejected(413, f"the request is larger than {self.most_bytes // _MIB} MiB. Send less at once, or raise "
+                             "server.max_body_mb or, for uploads, server.max_upload_mb.", code="request_too_large")
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises Rejected once more was sent than is taken."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            if self._seen > self.most_bytes:
+                self.is_too_large = True
+                raise self.too_large()
+        return message
+
+    async def guarded_send(self, message: Message) -> None:
+        """Send what the application answers, but nothing of an answer begun after the body was too large: that is ours."""
+        if self.is_too_large and not self.has_begun:
+            return
+        self.has_begun = True
+        await self.send(message)
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    """Return a send that adds the headers which keep a browser from being used against its user."""
+    wanted = HEADERS | ({"Content-Security-Policy": DOCUMENTATION} if path in ("/docs", "/redoc") else {})
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            added = [(name.lower().encode(), value.encode()) for name, value in wanted.items()
+                     if name.lower().encode() not in names]
+            if path.startswith("/v1/") and b"cache-control" not in names:
+                added.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": given + added}
+        await send(message)
+
+    return send_with_headers
+
+
+def host_of(header: str) -> str:
+    """Return the name in a Host header, without its port."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^:\s/@\[\]]+)(?::\d{1,5})?", header.strip())
+    return match[1].lower() if match else header.strip().lower()
+
+
+def is_public(path: str) -> bool:
+    """Tell whether a path is answered without a key."""
+    return path in PUBLIC or (path.startswith(PUBLIC_FOLDERS) and ".." not in path)
+
+
+def protect(app: FastAPI, state: State) -> Mapping[str, Any]:
+    """Put the shield before an application's routes, and what other origins may before that; return its counts.
+
+    To be called before ``install_errors``, whose request ids are then in its answers too.
+    """
+    counts: Counter[str] = Counter()
+    gate = open_gate(state)
+    app.add_middleware(Shield, gate=gate, counts=counts)
+    if gate.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(gate.server.cors_origins), allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"])
+    return counts
+
+
+class Redacting(logging.Filter):
+    """Takes API keys out of log records, wherever they come from; to be put on a handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Blank out what looks like a key in the record's message; let it pass."""
+        said = record.getMessage()
+        hidden = hide_keys(said)
+        if hidden != said:
+            record.msg, record.args = hidden, ()
+        return True
+
+
+def hide_keys(text: str) -> str:
+    """Return a text with what looks like an API key, or a password in a URL, blanked out."""
+    text = re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)
+    return re.sub(r"(\b[a-z][a-z0-9+]{2,20}://[^\s:/@]{0,100}:)[^\s@/]{1,200}@", r"\1…@", text)

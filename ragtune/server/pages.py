@@ -1,0 +1,167 @@
+"""The web page of a server: its files, what it needs to know of the assistant, and the pages that answers cite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, Field
+
+from ragtune.documents.pack import current_pack, use_pack
+from ragtune.documents.spot import find_quote
+from ragtune.documents.view import Box, Places, draw_page, find_places
+from ragtune.errors import DocumentError, QuestionError, nearest
+from ragtune.files import hash_file
+from ragtune.recipe.schema import Recipe
+from ragtune.records import Document
+from ragtune.retrieval.filters import parse_filter
+from ragtune.retrieval.index import Index
+from ragtune.server.auth import Caller, identify
+from ragtune.server.errors import Rejected, describe_errors
+from ragtune.server.facets import Assistant, Kept, describe_assistant, may_see, visible_documents
+from ragtune.server.service import join_filters
+from ragtune.server.state import State
+
+FOLDER = Path(__file__).parent / "pages"
+FILES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+                               "form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+}
+"""Nothing from elsewhere is loaded, nothing inline is run, no other page may frame this one."""
+Asker = Annotated[Caller, Depends(identify)]
+
+
+class ShownBox(BaseModel):
+    """A rectangle on the page, as shares of its width and height from the upper left."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class ShownPage(BaseModel):
+    """A page of a document, and where a quote stands on it: ``span`` in its text, ``lines`` on its picture."""
+
+    document: str = Field(examples=["NORVANE_2022_10K"])
+    title: str = Field(examples=["Norvane 10-K 2022"])
+    number: int
+    pages: int
+    text: str
+    span: tuple[int, int] | None = Field(None, description="Characters of the text; null where the quote was not found.")
+    has_picture: bool = Field(description="Whether the page can be drawn: a PDF that is still the file that was indexed.")
+    lines: list[ShownBox] = []
+    amount: list[ShownBox] = Field([], description="The figure within the line, where the quote is a row of a statement.")
+
+
+def routes(state: State) -> APIRouter:
+    """Return the routes of the page; its files are open to all, what they ask for is not."""
+    router = APIRouter(tags=["page"])
+    errors = describe_errors(400, 401, 404, 500)
+
+    @router.get("/", include_in_schema=False)
+    def page() -> Response:
+        return FileResponse(FOLDER / "index.html", media_type="text/html", headers=HEADERS)
+
+    @router.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        if name not in {path.name for path in FOLDER.iterdir()} or (kind := FILES.get(name.rpartition(".")[2])) is None:
+            raise Rejected(404, f"there is no /static/{name} here.")
+        return FileResponse(FOLDER / name, media_type=kind, headers=HEADERS)
+
+    @router.get("/v1/assistant", summary="Describe the assistant", response_model=Assistant, responses=errors)
+    def assistant(caller: Asker) -> Assistant:
+        """Its models, how many documents the key may see, and which values a filter may name."""
+        return describe_assistant(state.service, caller)
+
+    @router.get("/v1/filter", summary="Check a filter", response_model=Kept, responses=errors)
+    def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> Kept:
+        """How many documents a filter keeps, or what is wrong with it."""
+        index = state.service.index
+        try:
+            parse_filter(where).check(index.columns(), index.pack.metadata.sidecar)
+        except QuestionError as error:
+            return Kept(problem=str(error))
+        return Kept(documents=len(visible_documents(index, join_filters(caller.tenant_filter, where))))
+
+    @router.get("/documents/{name}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
+    def document_page(name: str, number: int, caller: Asker,
+                      quote: Annotated[str, Query(max_length=4000, examples=["Net sales 2022: 4,210"])] = "") -> ShownPage:
+        """The text of a page, and where a quote stands in it and on its picture."""
+        return show_page(state.service.index, state.recipe, caller, name, number, quote)
+
+    @router.get("/documents/{name}/pages/{number}/picture", summary="Draw a page", response_class=Response,
+                responses={**errors, 200: {"content": {"image/png": {}}}})
+    def picture(name: str, number: int, caller: Asker, width: Annotated[int, Query(ge=100, le=2000)] = 1000) -> Response:
+        """The page of a PDF as PNG, `width` pixels wide or less."""
+        document = find_document(state.service.index, caller, name, number)
+        path = pdf_of(state.recipe, document)
+        if path is None:
+            raise Rejected(404, f"'{name}' cannot be drawn: it is no PDF, or its file has changed since it was indexed.")
+        try:
+            png = draw_page(path, number, width)
+        except DocumentError as error:
+            raise Rejected(404, str(error)) from error
+        return Response(png, media_type="image/png",
+                        headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"})
+
+    return router
+
+
+def find_document(index: Index, caller: Caller, name: str, number: int) -> Document:
+    """Return a document that has this page. Raises Rejected (404), also for one that the caller's key may not see."""
+    seen = {document.name: document for document in visible_documents(index, caller.tenant_filter)}
+    if name not in seen:
+        raise Rejected(404, f"there is no document '{name[:200]}'.{nearest(name, seen)}")
+    document = index.document(name)
+    numbers = [page.number for page in document.pages]
+    if number not in numbers or not may_see(index, caller.tenant_filter, document, number):
+        raise Rejected(404, f"'{name}' has no page {number}. It has {len(numbers)}.")
+    return document
+
+
+def show_page(index: Index, recipe: Recipe, caller: Caller, name: str, number: int, quote: str) -> ShownPage:
+    """Return a page with the place of a quote. Raises Rejected."""
+    document = find_document(index, caller, name, number)
+    text = next(page.text for page in document.pages if page.number == number)
+    spot = find_quote(text, quote) if quote.strip() else None
+    path = pdf_of(recipe, document)
+    places = Places(0, 0)
+    if path is not None and quote.strip():
+        try:
+            places = find_places(path, number, quote)
+        except DocumentError:
+            path = None
+    with use_pack(recipe.pack):
+        title = current_pack().describe(document.metadata) or name
+    return ShownPage(document=name, title=title, number=number, pages=len(document.pages), text=text,
+                     span=(spot.start, spot.end) if spot else None, has_picture=path is not None,
+                     lines=_show(places.lines), amount=_show(places.amount))
+
+
+def _show(boxes: tuple[Box, ...]) -> list[ShownBox]:
+    return [ShownBox(**box.to_dict()) for box in boxes]
+
+
+_HASHES: dict[tuple[str, int, int], str] = {}
+
+
+def pdf_of(recipe: Recipe, document: Document) -> Path | None:
+    """Return the file of a PDF as long as it is the one that was indexed, else None."""
+    path = Path(recipe.documents.folder) / document.path
+    if path.suffix.lower() != ".pdf":
+        return None
+    try:
+        facts = path.stat()
+        key: Any = (str(path), facts.st_mtime_ns, facts.st_size)
+        if key not in _HASHES:
+            if len(_HASHES) > 10_000:
+                _HASHES.clear()
+            _HASHES[key] = hash_file(path)
+    except OSError:
+        return None
+    return path if _HASHES[key].startswith(document.id) else None

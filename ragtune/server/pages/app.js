@@ -1,0 +1,98 @@
+// The page: its views, its keys, its colours.
+import { getJson, key, whenNoKey } from "./api.js";
+import { setUpAsk } from "./ask.js";
+import { byId, failure } from "./dom.js";
+import { showDocuments } from "./documents.js";
+import { show as showFilter } from "./filters.js";
+import { leaveJobs, showJobs } from "./jobs.js";
+import { showReports } from "./reports.js";
+import { closeSource, isOpen, stepSource } from "./source.js";
+
+const VIEWS = { ask: () => byId("question").focus(), documents: showDocuments, jobs: showJobs, reports: showReports };
+let assistant = null;
+
+function turnTo(name) {
+  for (const view of Object.keys(VIEWS)) byId(`view-${view}`).hidden = view !== name;
+  for (const link of document.querySelectorAll("nav a")) {
+    link.hash === `#${name}` ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  }
+  closeSource();
+  if (name !== "jobs") leaveJobs();
+  if (assistant) VIEWS[name](assistant);
+}
+
+const viewNamed = () => (location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "ask");
+
+async function start() {
+  try {
+    assistant = await getJson("v1/assistant");
+  } catch (error) {
+    if (error.status !== 401) byId("turns").replaceChildren(failure(error));
+    return;
+  }
+  byId("turns").querySelector(".error")?.remove();
+  byId("key-button").hidden = !key.get();
+  setUpAsk(assistant);
+  turnTo(viewNamed());
+}
+
+// The key, where the server wants one.
+whenNoKey((message) => {
+  byId("key-why").textContent = `${message} It is kept in this tab only.`;
+  byId("key-button").hidden = false;
+  if (!byId("key-dialog").open) byId("key-dialog").showModal();
+});
+byId("key-button").onclick = () => byId("key-dialog").showModal();
+byId("key-forget").onclick = () => { key.set(""); byId("key").value = ""; byId("key-dialog").close("forgot"); };
+byId("key-dialog").onclose = () => {
+  const dialog = byId("key-dialog");
+  if (dialog.returnValue === "save") key.set(byId("key").value.trim());
+  if (["save", "forgot"].includes(dialog.returnValue)) start();
+  byId("key").value = "";
+  dialog.returnValue = "";
+};
+
+// Dark or light: as the system has it until it is set here.
+const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const kept = localStorage.getItem("ragtune-theme");
+if (kept) document.documentElement.dataset.theme = kept;
+byId("theme").onclick = () => {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  localStorage.setItem("ragtune-theme", document.documentElement.dataset.theme);
+};
+
+const isTyping = (node) => node.matches("textarea, select, input:not([type=checkbox])");
+
+function stepCitation(step, from) {
+  const all = [...(from.closest(".answer") || from.closest(".turn") || byId("turns").firstChild || document).querySelectorAll(".answer .source")];
+  const place = all.indexOf(from.closest(".source, .cite")?.matches(".source") ? from : null);
+  const next = all[place < 0 ? (step > 0 ? 0 : all.length - 1) : place + step];
+  next?.focus();
+  return Boolean(next);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  const from = event.target;
+  if (event.key === "Escape" && !byId("key-dialog").open) {
+    if (!byId("filter").hidden && byId("ask").contains(from)) { showFilter(false); byId("filter-button").focus(); } else closeSource();
+    return;
+  }
+  if (isTyping(from) || byId("key-dialog").open) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    if (viewNamed() !== "ask") location.hash = "#ask";
+    byId("question").focus();
+  } else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
+    const step = event.key === "ArrowRight" ? 1 : -1;
+    const inPanel = isOpen() && byId("source").contains(from);
+    if (viewNamed() === "ask" && (inPanel ? stepSource(step) : stepCitation(step, from))) event.preventDefault();
+  } else if (/^[1-9]$/.test(event.key) && viewNamed() === "ask") {
+    const turn = from.closest(".turn") || byId("turns").firstChild;
+    turn?.querySelector(`.source:has(.number)`) && [...turn.querySelectorAll(".source")].find((each) => each.querySelector(".number").textContent === event.key)?.click();
+  }
+});
+
+addEventListener("hashchange", () => { if (location.hash !== "#question") turnTo(viewNamed()); });
+addEventListener("documents-changed", start);
+start();

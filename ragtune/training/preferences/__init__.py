@@ -1,0 +1,1 @@
+"""Tuning on better and worse completions, and the reward model that learns from the same pairs."""

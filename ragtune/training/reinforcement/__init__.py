@@ -1,0 +1,1 @@
+"""Tuning on the model's own answers: rewards, PPO, GRPO and RLOO."""

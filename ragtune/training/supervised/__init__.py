@@ -1,0 +1,1 @@
+"""Tuning on completions and on running text."""

@@ -1,0 +1,266 @@
+"""The web page in a real browser: ask, cited page, compare, filter, thumbs, keys, hostile documents, no complaint at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from document_files import write_pdf
+
+from ragtune.recipe.load import check_recipe
+from ragtune.server.app import create_app
+from ragtune.server.service import open_service
+from ragtune.server.state import open_state
+from ragtune.stages.feedback import run_feedback
+from ragtune.stages.index import run_index
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ragtune[dev]'")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
+QUESTION = "What were net sales of Acme in fiscal 2021?"
+BOLT = "What were total assets of Bolt in fiscal 2021?"
+
+
+def statement(company, factor):
+    return [f"{company} Corp", "Consolidated Statements of Income", "(in millions)", "2021 2020",
+            f"Net sales $ {4210 + factor:,} $ {3900 + factor:,}", f"Cost of sales {2000 + factor:,} {1800 + factor:,}",
+            f"Total assets $ {9123 + factor:,} $ {9000 + factor:,}"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    home = tmp_path_factory.mktemp("page")
+    folder = home / "documents"
+    folder.mkdir()
+    write_pdf(folder / "ACME_2021_10K.pdf", [["Acme Corp annual report"], statement("Acme", 0)])
+    write_pdf(folder / "BOLT_2021_10K.pdf", [statement("Bolt", 137)])
+    (folder / "HOSTILE_2020_10K.md").write_text("\n".join([f"# Evil {HOSTILE}", *statement("Evil", 700), HOSTILE]))
+    rows = [{"document": f"{name.upper()}_{year}_10K", "company": name, "fiscal_year": year}
+            for name, year in (("Acme", 2021), ("Bolt", 2021))]
+    rows.append({"document": "HOSTILE_2020_10K", "company": f"Evil {HOSTILE}", "fiscal_year": 2020})
+    (home / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = check_recipe({
+        "name": "t", "work": str(home / "work"), "index": {"embedder": "hash"}, "generator": {"model": "extractive"},
+        "documents": {"folder": str(folder), "metadata": str(home / "metadata.jsonl"), "workers": 1},
+    }, "test")
+    run_index(made)
+    report = home / "work/t/evaluation"
+    report.mkdir()
+    (report / "manifest.json").write_text(json.dumps({"kind": "evaluation", "created": "2026-01-02T03:04:05+00:00"}))
+    (report / "report.md").write_text("# Evaluation of t\n\nTuned is better by 14 points.\n")
+    (report / "report.html").write_text("<!doctype html><title>Evaluation of t</title><h1>The ladder</h1>")
+    return made
+
+
+@contextlib.contextmanager
+def serving(app):
+    import uvicorn
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def served(recipe):
+    service = open_service(recipe)
+    with serving(create_app(service, open_state(service))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as opened:
+        launched = opened.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture()
+def page(browser, served):
+    """A page that fails its test when the browser complained, or asked anything of another host."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    complaints = []
+    opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: None if asked.url.startswith((served, "blob:")) else complaints.append(asked.url))
+    opened.goto(served)
+    opened.locator("#about", has_text="3 documents").wait_for()
+    yield opened
+    title = opened.title()
+    context.close()
+    assert complaints == []
+    assert title == "t"
+
+
+def ask(page, question=QUESTION):
+    page.fill("#question", question)
+    page.press("#question", "Enter")
+    turn = page.locator(".turn").first
+    turn.locator(".acts").first.wait_for()
+    return turn
+
+
+def test_an_answer_comes_with_its_sources_and_its_page_is_marked(page):
+    turn = ask(page)
+    assert turn.locator(".said").inner_text().startswith("$4,210 million")
+    assert turn.locator(".source q").first.inner_text() == "“Net sales 2021: 4,210”"
+    turn.locator(".source").first.click()
+    page.locator("#source .hit.amount").wait_for()
+    assert "Page 2 of 2" in page.locator("#source").inner_text()
+    image = page.locator("#source img").bounding_box()
+    line, amount = page.locator("#source .hit").first.bounding_box(), page.locator("#source .hit.amount").bounding_box()
+    assert image["x"] < line["x"] < amount["x"] < line["x"] + line["width"]
+    assert amount["height"] < image["height"] / 30
+    page.get_by_role("button", name="As text").click()
+    assert page.locator("#source mark").inner_text() == "Net sales $ 4,210 $ 3,900"
+
+
+def test_the_draft_is_shown_while_it_is_written_and_gives_way_to_the_checked_text(page):
+    page.evaluate("""() => {
+        window.seen = [];
+        new MutationObserver(() => {
+            const draft = document.querySelector('.draft');
+            if (draft?.textContent) window.seen.push(draft.textContent);
+        }).observe(document.getElementById('turns'), { subtree: true, childList: true, characterData: true });
+    }""")
+    turn = ask(page)
+    assert "Answer: $4,210 million" in page.evaluate("window.seen.at(-1)")
+    assert turn.locator(".draft").count() == 0
+    assert page.locator("#status").inner_text().startswith("Answer: $4,210 million")
+
+
+def test_by_keys_alone(page):
+    page.keyboard.press("Tab")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    page.keyboard.type(QUESTION)
+    page.keyboard.press("Enter")
+    page.locator(".turn .source").first.wait_for()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.className") == "source"
+    page.keyboard.press("Enter")
+    page.locator("#source .hit").first.wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("#source").is_hidden()
+    assert page.evaluate("document.activeElement.className") == "source"
+    page.keyboard.press("1")
+    page.locator("#source .hit").first.wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "question"
+
+
+def test_every_control_is_reached_by_tab_and_shows_where_it_is(page):
+    ask(page)
+    page.locator("#question").focus()
+    seen = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("""() => { const e = document.activeElement;
+            return [e.id || e.className || e.tagName, getComputedStyle(e).outlineStyle]; }"""))
+    names = [name for name, _ in seen]
+    assert names[:4] == ["filter-button", "compare", "model", "send"]
+    assert {"cite", "source", "SUMMARY"} <= set(names)
+    assert all(style != "none" for name, style in seen if name != "BODY")
+
+
+def test_two_models_side_by_side(page):
+    page.check("#compare")
+    page.fill("#question", QUESTION)
+    page.press("#question", "Enter")
+    page.locator(".turn .acts").nth(1).wait_for()
+    assert page.locator(".answer h3").all_inner_texts() == ["Base", "Base, without documents"]
+    left, right = (page.locator(".answer").nth(n).bounding_box() for n in (0, 1))
+    assert left["y"] == right["y"]
+    assert left["x"] < right["x"]
+
+
+def test_filters_by_ticks_and_by_words(page):
+    page.click("#filter-button")
+    page.check("input[data-column='fiscal_year'][value='2021']")
+    page.locator("#filter-says", has_text="Keeps 2 of 3 documents").wait_for()
+    page.fill("#where", "compny = 'Acme'")
+    page.press("#where", "Enter")
+    page.locator("#filter-says", has_text="Did you mean 'company'?").wait_for()
+    assert page.get_attribute("#where", "aria-invalid") == "true"
+    page.fill("#where", "company != 'Acme'")
+    page.press("#where", "Enter")
+    page.locator("#filter-says", has_text="Keeps 1 of 3 documents").wait_for()
+    turn = ask(page)
+    assert turn.locator(".scope").inner_text() == "fiscal_year = 2021 and (company != 'Acme')"
+    assert "Not found" in turn.locator(".said").inner_text()
+    page.get_by_role("button", name="Remove the filter company").click()
+    assert "$4,210 million" in ask(page).locator(".said").inner_text()
+
+
+def test_thumbs_become_preference_data(page, recipe):
+    turn = ask(page, BOLT)
+    turn.get_by_role("button", name="Good answer").click()
+    turn.locator(".acts", has_text="Saved").wait_for()
+    turn = ask(page)
+    turn.get_by_role("button", name="Bad answer").click()
+    turn.locator(".right input").fill("$3,900 million")
+    turn.get_by_role("button", name="Save").click()
+    turn.locator(".acts", has_text="with the right answer").wait_for()
+    summary = run_feedback(recipe)
+    assert (summary.judgements, summary.pairs, dict(summary.labels)) == (3, 1, {"desirable": 2, "undesirable": 1})
+    pair = json.loads((Path(summary.folder) / "pairs.jsonl").read_text())
+    assert pair["chosen"][0]["content"] == "Net sales 2020: 3,900 [1]\nAnswer: $3,900 million"
+    assert pair["rejected"][0]["content"].endswith("Answer: $4,210 million")
+    assert QUESTION in pair["prompt"][-1]["content"]
+
+
+def test_a_hostile_document_is_only_text(page):
+    page.click("#filter-button")
+    assert HOSTILE in page.locator("#filter .ticks").first.inner_text()
+    page.keyboard.press("Escape")
+    turn = ask(page, f"What were net sales of Evil in fiscal 2020? {HOSTILE}")
+    turn.locator("summary").click()
+    turn.locator(".passage .link").first.click()
+    page.locator("#source .words", has_text="<script>").wait_for()
+    assert page.locator("main script, #source script, #turns img").count() == 0
+
+
+def test_reports_are_listed_and_open_cut_off_from_the_server(page, served):
+    page.get_by_role("link", name="Reports").click()
+    card = page.locator("#view-reports .card")
+    card.wait_for()
+    assert "Tuned is better by 14 points." in card.inner_text()
+    with page.context.expect_page() as opened:
+        card.click()
+    report = opened.value
+    report.locator("h1", has_text="The ladder").wait_for()
+    assert report.evaluate("window.origin") == "null"
+
+
+def test_it_fits_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    turn = ask(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    turn.locator(".source").first.click()
+    page.locator("#source .hit").first.wait_for()
+    assert page.locator("#source").bounding_box()["width"] == 390
+    page.get_by_role("button", name="Close the page").click()
+    for view in ("documents", "jobs", "reports"):
+        page.evaluate(f"location.hash = '#{view}'")
+        page.locator(f"#view-{view} > :nth-child(2)").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -1,0 +1,137 @@
+"""Tenants of one index: whatever is asked, what is another's is not there."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from tenants import ATTACKS, client_of, make_shared_index, owned_names, random_filter, tenant_of
+
+from ragtune.errors import IndexFolderError, QuestionError
+from ragtune.recipe.schema import Recipe, Retrieval
+from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
+
+TENANTS = 24
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return make_shared_index(tmp_path_factory.mktemp("shared"), TENANTS)
+
+
+def whole(recipe: Recipe, **retrieval: object) -> IndexSearcher:
+    return open_searcher(Path(recipe.work) / "shared" / "index", Retrieval.model_validate(retrieval))
+
+
+def own(recipe: Recipe, number: int, **retrieval: object) -> OwnSearcher:
+    return OwnSearcher(whole(recipe, **retrieval), check_tenant(tenant_of(number)))
+
+
+def told_columns(error: Exception) -> str:
+    return str(error).partition("Columns here:")[2].partition("\n")[0]
+
+
+def test_a_tenant_sees_its_documents_and_no_others(recipe: Recipe) -> None:
+    shared = whole(recipe)
+    for number in range(TENANTS):
+        index = OwnSearcher(shared, check_tenant(tenant_of(number))).index
+        assert {document.name for document in index.documents()} == owned_names(index, number)
+        assert len(index.documents()) == 2, client_of(number)
+        assert index.own_rows.sum() * TENANTS == len(index.own_rows)
+
+
+def test_no_filter_widens_what_a_tenant_sees(recipe: Recipe) -> None:
+    shared, drawn = whole(recipe), random.Random(7)
+    read, told = 0, []
+    for number in range(12):
+        searcher = OwnSearcher(shared, check_tenant(tenant_of(number)))
+        owned = owned_names(searcher.index, number)
+        for where in (*ATTACKS, *(random_filter(drawn) for _ in range(20))):
+            try:
+                hits, trace = searcher.trace_many(["What were net sales of Common11 Corp as word11 says?"], 30, where)[0]
+            except QuestionError as error:
+                told.append((number, told_columns(error)))
+                continue
+            read += 1
+            assert {hit.chunk.document for hit in hits} <= owned
+            others = [f"T{other:03d}_" for other in range(TENANTS) if other != number]
+            assert not any(name in f"{trace.reasons}" for name in others)
+    assert read > 100
+    assert len(told) > 100
+    assert not [columns for number, columns in told if number % 2 == 0 and "secret" in columns], "others' are not told"
+
+
+@pytest.mark.parametrize("retrieval", [
+    {"route": False}, {"returns": "page"}, {"rerank": "none"}, {"rerank": "none", "method": "dense"},
+    {"rerank": "none", "method": "lexical"},
+    {"expand": ("glossary", "feedback", "decompose")}, {"expand": ("learned", "feedback"), "rerank": "none"},
+    {"where": "fiscal_year > 2000"}, {"where": "page = 1"}], ids=str)
+def test_no_way_of_retrieval_leaves_a_tenants_documents(recipe: Recipe, retrieval: dict[str, object]) -> None:
+    searcher = own(recipe, 3, **retrieval)
+    owned = owned_names(searcher.index, 3)
+    for question in ("word11", "Net sales of Common11 Corp in 2020?", "What is ZP11?", "T011_2020_10K page 2",
+                     "supply and word3"):
+        for where in (None, "not client = 'nobody'", "page > 0"):
+            hits, trace = searcher.trace_many([question], 50, where)[0]
+            assert hits or question != "supply and word3"
+            assert {hit.chunk.document for hit in hits} <= owned
+            assert "11" not in f"{trace.reasons} {trace.added}".replace("Common11", "").replace(question, "")
+
+
+def test_another_tenants_document_is_like_one_that_is_not_there(recipe: Recipe) -> None:
+    searcher = own(recipe, 2)
+    foreign, missing = "T003_2020_10K", "T999_2020_10K"
+    told = []
+    for name in (foreign, missing):
+        with pytest.raises(IndexFolderError) as error:
+            searcher.index.document(name)
+        told.append(str(error.value).replace(name, "NAME"))
+        assert searcher.index.chunks(name) == searcher.index.chunks_on_page(name, 1) == []
+        assert searcher.chunks_on_page(name, 1) == []
+        assert searcher.index.page_text(name, 1) == ""
+    assert told[0] == told[1]
+    assert "T003" not in told[0]
+    for chunk_id in [chunk.id for chunk in searcher.whole.index.chunks(foreign)]:
+        with pytest.raises(IndexFolderError):
+            searcher.index.chunk(chunk_id)
+    page_id = f"{searcher.whole.index.document(foreign).id}#page=1"
+    assert searcher.whole.index.chunk(page_id).document == foreign
+    with pytest.raises(IndexFolderError):
+        searcher.index.chunk(page_id)
+    assert all(foreign not in str(value) for value in searcher.index.manifest.values())
+
+
+def test_columns_and_routes_are_told_from_the_tenants_own(recipe: Recipe) -> None:
+    even = own(recipe, 2)
+    with pytest.raises(QuestionError, match="there is no column 'secret'") as error:
+        even.search("word2", 3, "secret = 1")
+    assert "client" in told_columns(error.value)
+    assert "secret" not in told_columns(error.value)
+    assert own(recipe, 3).search("word3", 3, "secret = 3")
+    _, trace = even.trace_many(["Net sales of Common11 Corp in 2020?"], 5)[0]
+    assert "11" not in "".join(trace.reasons)
+    assert "Common2 Corp" in "".join(trace.reasons)
+
+
+def test_two_tenants_with_one_filter_text_get_their_own_rows(recipe: Recipe) -> None:
+    shared = whole(recipe)
+    for number in (5, 6, 5):
+        searcher = OwnSearcher(shared, check_tenant(tenant_of(number)))
+        assert {hit.chunk.document[:4] for hit in searcher.search("sales", 9, "page > 0")} == {f"T{number:03d}"}
+
+
+def test_a_tenant_whose_filter_does_not_fit_the_index_has_nothing(recipe: Recipe) -> None:
+    for text in ("owner = 'x'", "owner != 'x'", "client = 3", "not owner = 'x'"):
+        searcher = OwnSearcher(whole(recipe), check_tenant(text))
+        assert searcher.index.documents() == []
+        hits, trace = searcher.trace_many(["word1"], 5)[0]
+        assert (hits, trace.is_fallback) == ([], True)
+
+
+@pytest.mark.parametrize("text", ["page = 1", "client = 'x' and not page > 3", "page_number < 2", '{"page": 1}', "client = ",
+                                  "", "client = 'x') or (client = 'y'"])
+def test_filters_that_cannot_be_a_tenants(text: str) -> None:
+    with pytest.raises(QuestionError):
+        check_tenant(text)
