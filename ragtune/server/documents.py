@@ -220,7 +220,7 @@ def _column(name: str) -> str:
 
 
 def _value(column: str, value: Any) -> Value:
-    if isinstance(value, str) and len(value) <= 500 and "\0" not in value:
+    if isinstance(value, str) and len(value) <= 500 and not re.search("[\0\ud800-\udfff]", value):
         return value
     if value is None or (isinstance(value, (bool, int, float)) and abs(value or 0) < 1e15):
         return value

@@ -152,7 +152,7 @@ def routes(state: State) -> APIRouter:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))
             return PlainTextResponse(file.read(LOG_BYTES).decode("utf-8", errors="replace"))
 
-    @router.get("/{job_id}/events", response_class=EventStream, responses={
+    @router.get("/{job_id}/events", response_class=EventStream, status_code=200, responses={
         200: {"description": "Server-sent events: `progress` with the job each time it changes, at last one named by "
                              "its state: `done`, `failed` or `cancelled`.",
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}}},
