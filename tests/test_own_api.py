@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_listed(client: TestClient) -> None:
     listed = {each["name"]: each for each in client.get("/v1/documents?state=unreadable").json()["data"]}
     assert set(listed) == {"broken", "twin"}
     assert listed["twin"]["reason"] == "another document has the same bytes"
-    assert "broken" in listed["broken"]["reason"]
+    assert "truncated" in listed["broken"]["reason"]
 
 
 @pytest.mark.parametrize(("name", "data", "form", "status"), [

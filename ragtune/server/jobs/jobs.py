@@ -17,6 +17,7 @@ from ragtune.errors import RagtuneError
 from ragtune.models.language import UNTUNABLE
 from ragtune.models.remote import is_remote
 from ragtune.recipe.schema import Recipe
+from ragtune.retrieval.index import Index
 from ragtune.server.database import Database
 from ragtune.server.errors import Rejected
 from ragtune.server.jobs.kinds import Kind, find_kind, folder_of, free_folder, set_settings
@@ -231,7 +232,7 @@ class Jobs:
         if job.state != "done":
             return
         try:
-            if job.kind == "index" and job.result.get("id") != self.service.index.id:
+            if job.kind == "index" and is_stale(self.service.index):
                 self.service.reload_index()
                 warm(self.service)
             elif job.kind == "train":
@@ -247,6 +248,12 @@ class Jobs:
         check_run_fits(run, self.service.index.id, prompt_hash(self.recipe.answering.names_rows), fingerprint,
                        allow_mismatch=True)
         self.service.add_adapter("tuned" if folder.name == "run" else folder.name.removeprefix("run-"), run.adapter)
+
+
+def is_stale(index: Index) -> bool:
+    """Tell whether another index stands in the folder by now, or one that lists other files that could not be read."""
+    manifest = json.loads((index.folder / "manifest.json").read_text(encoding="utf-8"))
+    return bool(manifest.get("manifest_sha256") != index.manifest.get("manifest_sha256"))
 
 
 def warm(service: Service) -> None:
