@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ class Index:
 
     most_kept = 64
     """So many filters' rows are remembered."""
+    owned: Sequence[bool] | None = None
+    """Which documents are there for who asks, by position; None: all."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], embedder: Embedder | None = None) -> None:
         self.folder = folder
@@ -126,19 +128,21 @@ class Index:
         import numpy as np
 
         rows: list[dict[str, Value]] = [{**d.metadata, "document": d.name} for d in self.store.documents]
+        owned = self.owned or [True] * len(rows)
         if "page" not in where.columns:
-            kept = np.array([where.matches(row) for row in rows], dtype=bool)
+            kept = np.array([own and where.matches(row) for own, row in zip(owned, rows)], dtype=bool)
             return kept[self.places[:, 0]] if len(kept) else np.zeros(0, dtype=bool)
         # What a filter says of a page depends on its number and on the columns named: each such case is evaluated once.
         cases: dict[tuple[Any, ...], int] = {}
         columns = [column for column in where.columns if column != "page"]
-        case_of = np.array([cases.setdefault(tuple((type(row.get(name)), row.get(name)) for name in columns), len(cases))
-                            for row in rows], dtype=np.int64)
+        case_of = np.array([
+            cases.setdefault((own, *((type(row.get(name)), row.get(name)) for name in columns if own)), len(cases))
+            for own, row in zip(owned, rows)], dtype=np.int64)
         documents, pages, last_pages = self.places[self.runs].T.astype(np.int64)
         most = int(last_pages.max(initial=0)) + 1
         _, one, inverse = np.unique((case_of[documents] * most + pages) * most + last_pages, return_index=True,
                                     return_inverse=True)
-        kept = np.array([any(where.matches({**rows[documents[place]], "page": page})
+        kept = np.array([owned[documents[place]] and any(where.matches({**rows[documents[place]], "page": page})
                              for page in range(pages[place], last_pages[place] + 1)) for place in one.tolist()], dtype=bool)
         return np.repeat(kept[inverse.reshape(-1)], np.diff(self.runs, append=len(self.places)))
 
