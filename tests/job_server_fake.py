@@ -12,7 +12,8 @@ def main():
     from ragtune.server.jobs import jobs
 
     jobs.WORKER, folder = "job_fakes", Path(sys.argv[1])
-    recipe = check_recipe({"name": "t", "work": str(folder / "work"), "documents": {"folder": str(folder / "documents")}}, "t")
+    recipe = check_recipe({"name": "t", "work": str(folder / "work"),
+                           "documents": {"folder": str(folder / "documents")}}, "t")
     opened = jobs.Jobs(SimpleNamespace(), recipe, folder / "server")
     opened.take_in = lambda job: None
     opened.open()

@@ -70,7 +70,7 @@ def test_an_answer_comes_as_records(asker: Client) -> None:
     assert isinstance(citation, Citation)
     assert (citation.passage, citation.document, citation.page) == (1, "COIL_2021_10K", 1)
     assert answer.passages[0].chunk_id == citation.chunk_id
-    assert (answer.model, answer.where) == ("home-base", "document = 'COIL_2021_10K'")
+    assert (answer.model, answer.where) == ("home-base", "document = 'COIL_2021_10K' and company = 'Coil'")
     assert answer.timings_s["total"] > 0
     assert answer.prompt_tokens > answer.completion_tokens > 0
     assert ServedAnswer.from_dict(answer.to_dict()) == answer
@@ -159,8 +159,12 @@ def test_the_same_with_asyncio(url: str) -> None:
             assert isinstance(events[0], Found)
             assert events[-1].text == ANSWER
             assert len(await asker.search("net sales", k=1)) == 1
-            changed = await asker.upload_documents([("GROVE_2021_10K.md", REPORT.replace("Fern", "Grove").encode())])
-            assert [job.state async for job in asker.follow_job(changed.job.id)][-1] == "done"
+            changed = await asker.upload_documents([("GROVE_2021_10K.md", REPORT.encode())], is_indexed=False)
+            assert changed.job is None
+            assert "GROVE_2021_10K" in {each.name for each in await asker.list_documents("waiting")}
+            job = await asker.submit_job("dataset", name="other")
+            await asker.cancel_job(job.id)
+            assert [job.state async for job in asker.follow_job(job.id)][-1] == "cancelled"
             with pytest.raises(NotFound):
                 await asker.show_job("job_0")
 

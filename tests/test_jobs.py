@@ -257,7 +257,8 @@ def test_what_was_left_is_queued_again_but_not_for_ever(tmp_path: Path, store: J
 
 def test_settings_name_no_file_and_no_model(tmp_path: Path) -> None:
     recipe, train = recipe_of(tmp_path), find_kind("train")
-    changed = set_settings(recipe, train, {"training.max_steps": 7, "training.method": "lora", "training.preference.beta": 0.2})
+    changed = set_settings(recipe, train, {"training.max_steps": 7, "training.method": "lora",
+                                           "training.preference.beta": 0.2})
     assert (changed.training.max_steps, changed.training.method) == (7, "lora")
     for key, value in (("training.folder", "/etc"), ("training.start", "x"), ("generator.model", "x"), ("name", "x"),
                        ("documents.folder", "/"), ("training.deepspeed", "x"), ("server.database", "x"), ("", 1)):

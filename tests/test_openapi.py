@@ -15,6 +15,17 @@ EXAMPLES = 8
 """Drawn requests a route, beside those that schemathesis makes for each parameter's limits. More were tried by hand."""
 
 
+def as_this_machine(app: Any) -> Any:
+    """Return the application as this machine asks it; schemathesis asks as 'testclient' at 'testserver'."""
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(name, b"127.0.0.1" if name == b"host" else value) for name, value in scope["headers"]]
+            scope = {**scope, "client": ("127.0.0.1", 50000), "headers": headers}
+        await app(scope, receive, send)
+
+    return asked
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory) -> Any:
     """The documentation of the whole application, asked in this process; jobs are queued and not run."""
@@ -26,7 +37,7 @@ def api(tmp_path_factory) -> Any:
 
     patch = pytest.MonkeyPatch()
     patch.setattr(Jobs, "_run_worker", lambda self: None)
-    app = create_app(open_service(make_served(tmp_path_factory.mktemp("home"))))
+    app = as_this_machine(create_app(open_service(make_served(tmp_path_factory.mktemp("home")))))
     config = SchemathesisConfig(seed=1, projects=ProjectsConfig(default=ProjectConfig(request_timeout=30)))
     yield schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
     patch.undo()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ragtune.answering.calculate import recompute
 from ragtune.answering.guard import NumberGuard, find_amounts
+from ragtune.answering.guardrails import Guardrails
 from ragtune.answering.prompt import REFUSAL, fit_prompt, number_passages, parse_completion
 from ragtune.answering.quote import QUOTE, mend_rows, verify_citations, verify_quotes
 from ragtune.answering.verdict import set_verdict_right
 from ragtune.documents.pack import use_pack
-from ragtune.errors import QuestionError
+from ragtune.errors import QuestionError, RecipeError
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Citation, Hit, Message, Passage, Trace
 from ragtune.seams import Generator, Progress, Searcher
@@ -49,10 +50,13 @@ class Answerer:
     The searcher may be None where every call brings its own hits.
     """
 
-    def __init__(self, generator: Generator, searcher: Searcher | None, recipe: Recipe) -> None:
+    def __init__(
+        self, generator: Generator, searcher: Searcher | None, recipe: Recipe, guardrails: Guardrails | None = None
+    ) -> None:
         self.generator = generator
         self.searcher = searcher
         self.recipe = recipe
+        self.guardrails = guardrails or open_guardrails(recipe, searcher)
 
     def answer(self, question: str, k: int | None = None, where: str | None = None) -> Answer:
         """Search, then answer. Raises QuestionError for an empty or over-long question or a bad filter."""
@@ -60,12 +64,18 @@ class Answerer:
         if self.searcher is None:
             raise QuestionError("there is no index to search. Do: ragtune index --recipe FILE")
         begun = time.perf_counter()
+        checked = self.guardrails.check_question(text)
+        if checked.refusal:
+            return checked.answer()
+        text = checked.question
         hits, trace = search_traced(self.searcher, text, k or self.recipe.retrieval.k, where)
         found = time.perf_counter()
         answer = self.answer_prompts([(text, hits)])[0]
         if trace.is_fallback:
             problems = (*(f"search: {reason}" for reason in trace.reasons), *answer.problems)
             answer = dataclasses.replace(answer, problems=problems)
+        if checked.problems:
+            answer = dataclasses.replace(answer, problems=(*checked.problems, *answer.problems))
         timings = {"search": round(found - begun, 4), "generate": round(time.perf_counter() - found, 4)}
         logger.info("answered %r: refusal=%s citations=%d %s", text, answer.is_refusal, len(answer.citations), timings)
         return dataclasses.replace(answer, timings_s=timings)
@@ -92,10 +102,10 @@ class Answerer:
             self.recipe.generator.max_prompt_tokens,
             self.generator.context_tokens - self.recipe.generator.max_new_tokens,
         )
-        names_rows = self.recipe.answering.names_rows
+        names_rows, clean = self.recipe.answering.names_rows, self.guardrails.clean_passages
         with use_pack(self.recipe.pack):
             return [
-                fit_prompt(question, number_passages(hits), self.generator.count_tokens, limit, names_rows)
+                fit_prompt(question, clean(number_passages(hits)), self.generator.count_tokens, limit, names_rows)
                 for question, hits in items
             ]
 
@@ -126,7 +136,7 @@ class Answerer:
         quotes = {int(match["number"]): match["text"] for match in QUOTE.finditer(reasoning)}
         citations = () if is_refusal else tuple(_cite(p, said, p.number in inferred, quotes.get(p.number)) for p in cited)
         answer = Answer(question, text, citations, passages, is_refusal, reasoning, completion, tuple(problems))
-        return self._guarded(answer)
+        return self.guardrails.check_answer(self._guarded(answer))
 
     def _guarded(self, answer: Answer) -> Answer:
         """Apply the recipe's guard: refuse, flag or nothing. Closed-book answers have nothing to be checked against."""
@@ -142,6 +152,21 @@ class Answerer:
         if mode == "flag":
             return answer
         return dataclasses.replace(answer, text=REFUSAL, citations=(), is_refusal=True)
+
+
+def open_guardrails(
+    recipe: Recipe, searcher: Searcher | None, on_trip: Callable[[str], None] | None = None
+) -> Guardrails:
+    """Return a recipe's guardrails; topics by example are told by the embedder of the searcher's index, loaded when needed.
+
+    Raises RecipeError where they are wanted and there is no index.
+    """
+    topic, index = recipe.guardrails.topic, getattr(searcher, "index", None)
+    if (topic.allowed or topic.denied) and index is None and searcher is not None:
+        raise RecipeError("guardrails.topic has example questions, which only a search by an index can compare. Use "
+                          "allowed_words and denied_words instead.")
+    return Guardrails(recipe.guardrails, None if index is None else lambda texts: index.embedder.embed_questions(texts),
+                      on_trip)
 
 
 def _holders(text: str, passages: Sequence[Passage]) -> list[Passage]:

@@ -18,11 +18,19 @@ SYSTEM = (
     "Answer the question from the numbered passages. Cite the passage of each fact as [n], show the calculation if there "
     "is one, and end with 'Answer:'. If the passages do not hold the answer, reply: Not found in the documents."
 )
-_MARKUP = re.compile(r"<(?=\|)|\[(?=/?INST\])")
+_MARKUP = re.compile(
+    r"<(?=[|｜])|<(?=[A-Za-z_]{1,40}[|｜]>)|<(?=/?s>)|<(?=</?SYS>>)|<(?=(?:start|end)_of_\w{1,20}>)"
+    r"|<(?=/?(?:bos|eos|pad|unk|eot|eod|EOT|EOD|think|tool_call|tool_response)>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])")
+"""Where the control tokens of the known chat templates begin: ChatML, Llama 2 to 4, Mistral, Gemma, Phi, Qwen, DeepSeek. A
+model's own special tokens beside them are broken where its tokenizer is known: ``models.chat``."""
 
 
 def neutralise(text: str) -> str:
-    """Break chat-template tokens such as ``<|im_start|>`` inside documents and questions, so that none takes effect."""
+    """Break chat-template tokens such as ``<|im_start|>`` inside documents and questions, so that none takes effect.
+
+    A space behind the first character breaks them; ordinary text (``a < b``, ``[1]``, ``<b>``) stays as it is.
+    """
     return _MARKUP.sub(lambda match: match[0] + " ", text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ FALLBACK_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
 )
+_ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>", "<turn|>")
 
 
@@ -37,6 +39,7 @@ class Chat:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         self.takes_system = self._takes_system()
+        self._control = find_control_tokens(tokenizer)
 
     def _takes_system(self) -> bool:
         from jinja2 import TemplateError
@@ -59,13 +62,24 @@ class Chat:
         return sorted(found)
 
     def _messages(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        plain = [{"role": m["role"], "content": m["content"]} for m in messages]
+        plain = [{"role": m["role"], "content": self.neutralise(m["content"])} for m in messages]
         if self.takes_system or not plain or plain[0]["role"] != "system":
             return plain
         system, *rest = plain
         if rest and rest[0]["role"] == "user":
             rest[0] = {"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}
         return rest
+
+    def neutralise(self, text: str) -> str:
+        """Break what this model would read as a control token where it stands in a message, so that none takes effect.
+
+        ``answering.prompt`` has done so for the tokens of the known templates; here the tokenizer says which there are.
+        """
+        if self.tokenizer.chat_template == FALLBACK_TEMPLATE:  # its turns begin with lines that a text may hold too
+            text = _ROLE_LINE.sub(r"\1 :", text)
+        while self._control is not None and self._control.search(text):
+            text = self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return text
 
     def render_text(self, messages: Sequence[Message], is_prompt: bool = True) -> str:
         """Return the chat as the model reads it; a prompt ends where the assistant's turn begins.
@@ -113,6 +127,17 @@ class Chat:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without special tokens, stripped."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def find_control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """Return a pattern of the tokenizer's special tokens, None where it has none of at least two characters.
+
+    Tokens that were added as plain words (years, the words of a prompt) are none: they stand in ordinary text.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {str(token.content) for token in added if token.special} | set(tokenizer.all_special_tokens)
+    kept = sorted((name for name in names if len(name.strip()) > 1), key=lambda name: (-len(name), name))
+    return re.compile("|".join(map(re.escape, kept))) if kept else None
 
 
 def load_chat(section: Section) -> Chat:

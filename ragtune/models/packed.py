@@ -56,20 +56,20 @@ def _roomy_layer() -> Any:
             self._show(width)
 
         def _show(self, length: int) -> None:
+            self.length = length
             self.keys, self.values = (whole[:, :, :length] for whole in self.roomy)
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            begin = self.keys.shape[2]
-            end = begin + key_states.shape[2]
+            begin, end = self.length, self.length + key_states.shape[2]
             self.roomy[0][:, :, begin:end] = key_states
             self.roomy[1][:, :, begin:end] = value_states
             self._show(end)
-            return self.keys, self.values
+            return self.keys, self.values  # type: ignore[return-value]  # None only before the first
 
         def keep(self, rows: Any) -> None:
             """Keep these rows alone."""
             self.roomy = [whole[rows] for whole in self.roomy]
-            self._show(self.keys.shape[2])
+            self._show(self.length)
 
     return RoomyLayer
 
@@ -83,9 +83,10 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
     from transformers.cache_utils import Cache
 
     choose = _chooser(sampling)
+    read: Any
     read, logits = zip(*(_read(model, row) for row in rows))
     width = max(map(len, rows))
-    layers = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
+    layers: list[Any] = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
     del read
     cache = Cache(layers=layers)
     mask = torch.zeros((len(rows), width + most), dtype=torch.long)
@@ -114,12 +115,12 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
         positions = positions + 1
 
 
-def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[Any, Any]], torch.Tensor]:
     """Return a prompt's keys and values by layer, and the logits after it, shape (1, vocabulary)."""
     import torch
     from transformers.cache_utils import DynamicCache
 
-    cache = DynamicCache(config=model.config)
+    cache: Any = DynamicCache(config=model.config)
     logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
     return [(layer.keys, layer.values) for layer in cache.layers], logits[:, -1]
 
@@ -131,7 +132,7 @@ def _chooser(sampling: Sampling) -> Any:
 
     if not sampling.temperature:
         return lambda logits: logits.argmax(dim=-1)
-    warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
+    warp: Any = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_p < 1:
         warp.append(TopPLogitsWarper(sampling.top_p))
     return lambda logits: torch.multinomial(torch.softmax(warp(None, logits.float()), dim=-1), 1).squeeze(1)

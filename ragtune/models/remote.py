@@ -186,7 +186,8 @@ class ChatGenerator:
         chat: Any = self._open(wish.sampling, 0)
         if wish.max_new_tokens != self._section.max_new_tokens:
             chat = chat.bind(**{_LENGTH_SETTING.get(provider, "max_tokens"): wish.max_new_tokens})
-        text, told = "", {}
+        text = ""
+        told: dict[str, Any] = {}
         counts = {"input_tokens": 0, "output_tokens": 0}
         is_wanted = True
         pieces = chat.stream([(m["role"], m["content"]) for m in wish.messages])

@@ -408,6 +408,70 @@ class Tune(Section):
     seed: int = Field(0, description="Seed of the search and of the held-out groups.")
 
 
+OFF_TOPIC = "This assistant does not answer questions of this kind."
+NO_ORDERS = "This assistant answers questions; it takes no instructions about how it works."
+
+
+class Topic(Section):
+    """What questions may be about. Example questions count by likeness, words by standing in the question."""
+
+    allowed: tuple[str, ...] = Field((), description="Example questions: what is like none of them is refused.")
+    denied: tuple[str, ...] = Field((), description="Example questions: what is more like one of them is refused.")
+    denied_words: tuple[str, ...] = Field((), description="Words or phrases that no question may hold.")
+    allowed_words: tuple[str, ...] = Field((), description="Words or phrases that let a question pass, whatever it is like.")
+    min_similarity: float = Field(0.2, ge=-1, le=1, description="Cosine to an allowed example from which a question passes.")
+    denied_similarity: float = Field(0.5, ge=-1, le=1, description="Cosine to a denied example from which it is refused.")
+    refusal: str = Field(OFF_TOPIC, min_length=1, description="What is answered instead.")
+
+
+class Length(Section):
+    """How long a question may be."""
+
+    max_characters: int = Field(4000, ge=1, le=4000, description="Most characters of a question.")
+    refusal: str = Field("This question is too long. Ask it in fewer words.", min_length=1,
+                         description="What is answered instead.")
+
+
+class PersonalData(Section):
+    """Personal data in questions, passages and answers: told by form and check digits."""
+
+    kinds: tuple[Literal["email", "phone", "iban", "card", "ssn"], ...] = Field(
+        ("email", "phone", "iban", "card", "ssn"), min_length=1, description="What is looked for."
+    )
+    question: Literal["refuse", "mask", "none"] = Field("none", description="What is done about it in a question.")
+    passages: Literal["mask", "none"] = Field("none", description="In passages, before they are read, shown or cited.")
+    answer: Literal["refuse", "mask", "none"] = Field("none", description="In what the model wrote.")
+    refusal: str = Field("Personal data is neither taken nor given here.", min_length=1,
+                         description="What is answered instead.")
+
+
+class Injection(Section):
+    """Texts that address the model: in a question to be refused, in a document to be taken out."""
+
+    question: Literal["refuse", "flag", "none"] = Field("refuse", description="What is done about it in a question.")
+    passages: Literal["neutralise", "flag", "none"] = Field(
+        "neutralise", description="In a passage: take the sentence out, only say so beside the answer, or do not look."
+    )
+    refusal: str = Field(NO_ORDERS, min_length=1, description="What is answered instead.")
+
+
+class Support(Section):
+    """What is said where an answer's numbers have no source (answering.guard) or, if wanted, where it cites nothing."""
+
+    citation: bool = Field(False, description="Refuse whatever cites no passage, also what a closed-book model says.")
+    refusal: str = Field("Not found in the documents.", min_length=1, description="What is answered instead.")
+
+
+class Guardrails(Section):
+    """Checks of questions before the search and of answers after the numbers' check; each refuses in words of its own."""
+
+    topic: Topic = Topic()
+    length: Length = Length()
+    personal_data: PersonalData = PersonalData()
+    injection: Injection = Injection()
+    support: Support = Support()
+
+
 class Server(Section):
     """How an assistant is served: `ragtune serve`."""
 
@@ -447,6 +511,7 @@ class Recipe(Section):
     generator: Generator = Generator()
     adapting: Adapting = Adapting()
     answering: Answering = Answering()
+    guardrails: Guardrails = Guardrails()
     dataset: Dataset = Dataset()
     pairs: Pairs = Pairs()
     training: Training = Training()

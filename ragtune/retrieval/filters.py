@@ -123,6 +123,8 @@ def parse_filter(filter: str | Mapping[str, Any]) -> Filter:
     if count_levels(node) > MAX_LEVELS:
         raise QuestionError(f"the filter has more than {MAX_LEVELS} levels of 'not' and parentheses. Write it flatter.")
     text = render_filter(node)
+    if re.search("[\ud800-\udfff]", text):
+        raise QuestionError(f"the filter holds half of a character ({ascii(text)[:80]}). Write it as whole characters.")
     if len(text) > MAX_CHARACTERS:
         raise QuestionError(f"the filter has {len(text)} characters when written out, allowed are {MAX_CHARACTERS}. "
                             "Shorten it.")

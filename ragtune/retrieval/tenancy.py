@@ -65,9 +65,10 @@ class OwnStore(Store):
         self.positions = {document.name: place for place, document in enumerate(whole.documents) if owned[place]}
 
     def chunks_at(self, rows: Any) -> list[Chunk]:
-        """Return the chunks of these rows. Raises AssertionError for a foreign one, which no search may have found."""
+        """Return the chunks of these rows. Raises RuntimeError for a foreign one, which no search may have found."""
         found = super().chunks_at(rows)
-        assert all(chunk.document in self.positions for chunk in found), "a search left the tenant's documents"
+        if not all(chunk.document in self.positions for chunk in found):
+            raise RuntimeError("a search left the tenant's documents")  # a fault of ours; not an assert, which -O leaves out
         return found
 
     def chunk(self, chunk_id: str) -> Chunk | None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
 from ragtune.server import documents, feedback, health, openai, own, pages, reports
+from ragtune.server.documentation import document
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
 from ragtune.server.limits import protect
@@ -74,4 +75,5 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))
+    document(app)
     return app

@@ -76,9 +76,15 @@ def error_response(request: Request, status: int, message: str, param: str | Non
 def error_body(scope: Mapping[str, Any], status: int, message: str, param: str | None = None,
                code: str | None = None) -> dict[str, Any]:
     """Return the JSON of an error, also for an error within a stream."""
+    message, param = _writable(message), _writable(param) if param else param
     detail = ErrorDetail(message=message, type=TYPES.get(status, "server_error"), param=param, code=code,
                          request_id=request_id(scope))
     return ErrorBody(error=detail).model_dump()
+
+
+def _writable(text: str) -> str:
+    """Return the text as UTF-8 can hold it: JSON may bring half a character (a lone surrogate), which an error may quote."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def request_id(scope: Mapping[str, Any]) -> str:
@@ -134,7 +140,8 @@ def install_errors(app: FastAPI) -> None:
 
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
-    said, first = [], None
+    said: list[str] = []
+    first: str | None = None
     for error in errors[:5]:
         place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
         first = first or (error.get("ctx") or {}).get("param") or place or None

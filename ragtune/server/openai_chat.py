@@ -204,7 +204,8 @@ def read_question(body: ChatBody) -> tuple[str, list[str]]:
     places = [place for place, message in enumerate(body.messages) if message.role == "user"]
     if not places:
         raise Rejected(400, "there is no message of the role 'user'. The last one of them is the question.", "messages")
-    last, notes = places[-1], []
+    last = places[-1]
+    notes: list[str] = []
     said = [f"{count} of the role '{role}'" for role in ("system", "developer", "user", "assistant", "tool", "function")
             if (count := sum(m.role == role for place, m in enumerate(body.messages) if place != last))]
     if said:

@@ -14,16 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from ragtune.records import Hit
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.answers import Checked, mark_answer, show_answer, show_passages
-from ragtune.server.auth import Caller, identify
+from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors, error_body, explain
 from ragtune.server.events import ALIVE, EventStream, frame
-from ragtune.server.jobs.routes import need_admin
 from ragtune.server.listening import Listener
 from ragtune.server.service import Asking, Done, Found, Service
 from ragtune.server.shelf import find_folder, list_folders
 from ragtune.server.state import State
 
 Asker = Annotated[Caller, Depends(identify)]
+Admin = Annotated[Caller, Depends(identify_admin)]
 Where = Union[str, dict[str, Any], None]
 WHERE = Field(None, examples=["company = 'Norvane' and fiscal_year = 2022"],
               description="A filter on the documents, as a text or a mapping; it is joined with the API key's own.")
@@ -142,27 +142,23 @@ def routes(state: State) -> APIRouter:
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
     @router.get("/datasets", response_model=FiguresList, responses=describe_errors(401, 403))
-    def list_datasets(caller: Asker) -> FiguresList:
+    def list_datasets(caller: Admin) -> FiguresList:
         """List the datasets with their counts."""
-        need_admin(caller)
         return _figures(state, "dataset")
 
     @router.get("/runs", response_model=FiguresList, responses=describe_errors(401, 403))
-    def list_runs(caller: Asker) -> FiguresList:
+    def list_runs(caller: Admin) -> FiguresList:
         """List the tuned runs with their losses."""
-        need_admin(caller)
         return _figures(state, "run")
 
     @router.get("/evaluations", response_model=FiguresList, responses=describe_errors(401, 403))
-    def list_evaluations(caller: Asker) -> FiguresList:
+    def list_evaluations(caller: Admin) -> FiguresList:
         """List the evaluations with their ladders."""
-        need_admin(caller)
         return _figures(state, "evaluation")
 
     @router.get("/evaluations/{name}/report", response_class=HTMLResponse, responses=describe_errors(400, 401, 403, 404))
-    def show_report(name: str, caller: Asker) -> HTMLResponse:
+    def show_report(name: str, caller: Admin) -> HTMLResponse:
         """Show the report page of an evaluation: one self-contained page, which reaches nothing outside itself."""
-        need_admin(caller)
         path = find_folder(recipe, "evaluation", name) / "report.html"
         if not path.is_file():
             raise Rejected(404, f"the evaluation '{name[:80]}' has no report page. Evaluate again.", code="report_not_found")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Union
 
-from ragtune.answering.answerer import Answerer, check_question, search_traced
+from ragtune.answering.answerer import Answerer, check_question, open_guardrails, search_traced
+from ragtune.answering.guardrails import Checked
 from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack, use_pack
 from ragtune.errors import QuestionError, nearest
@@ -133,6 +134,7 @@ class Service:
         self.vectors = VectorCache()
         self._searcher = self._remembering(searcher)
         self._tenants: dict[str, IndexSearcher] = {}
+        self.guardrails = open_guardrails(recipe, searcher)
 
     @property
     def searcher(self) -> IndexSearcher:
@@ -218,26 +220,31 @@ class Service:
 
     def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
         """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
-        Found, Pieces and at last Done or an error. Raises QuestionError, Busy."""
+        Found, Pieces and at last Done or an error. What a guardrail refuses is Done before this returns, and where answers
+        are checked for more than their numbers no Pieces are said. Raises QuestionError, Busy."""
         model = self.find_model(asking.model)
-        question = check_question(asking.question)
         ends = [watcher.asked(asking, model.id) for watcher in self.watchers]
         self.batcher.check_room()  # before it is searched for
-        begun = time.perf_counter()
-        hits: Sequence[Hit] = ()
-        trace = Trace()
-        if model.has_retrieval:
-            hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
-        found = time.perf_counter()
-        answerer = Answerer(self.engine, self.searcher, self.recipe)  # type: ignore[arg-type]
-        (messages, passages), = answerer.fit_prompts([(question, hits)])
-        fitted = time.perf_counter()
-        on_event(Found(passages, trace, found - begun))
 
         def tell(end: Done | BaseException) -> None:
             for each in ends:
                 each(end)
             on_event(end)
+
+        begun = time.perf_counter()
+        checked = self.guardrails.check_question(check_question(asking.question))
+        if checked.refusal:
+            return _refuse(checked, on_event, tell, begun)
+        question = checked.question
+        hits: Sequence[Hit] = ()
+        trace = Trace()
+        if model.has_retrieval:
+            hits, trace = self.search(question, asking.k or self.recipe.retrieval.k, asking.where, asking.tenant)
+        found = time.perf_counter()
+        answerer = Answerer(self.engine, self.searcher, self.recipe, self.guardrails)  # type: ignore[arg-type]
+        (messages, passages), = answerer.fit_prompts([(question, hits)])
+        fitted = time.perf_counter()
+        on_event(Found(passages, trace, found - begun))
 
         def finish(end: Written | BaseException) -> None:
             if isinstance(end, BaseException):
@@ -248,9 +255,10 @@ class Service:
                     answer = answerer.read(question, end.text, passages)
             except Exception as error:
                 return tell(error)
-            if trace.is_fallback:
-                answer = dataclasses.replace(
-                    answer, problems=(*(f"search: {reason}" for reason in trace.reasons), *answer.problems))
+            searched = tuple(f"search: {reason}" for reason in trace.reasons) if trace.is_fallback else ()
+            answer = dataclasses.replace(answer, problems=(*checked.problems, *searched, *answer.problems))
+            if self.guardrails.holds_drafts:
+                end = dataclasses.replace(end, text=answer.text)
             timings = {"search": found - begun, "prompt": fitted - found, "generate": written - fitted,
                        "check": time.perf_counter() - written, "total": time.perf_counter() - begun}
             timings = {name: round(seconds, 5) for name, seconds in timings.items()}
@@ -259,13 +267,26 @@ class Service:
         most = self.most_tokens
         wish = Wish(messages, min(asking.max_tokens or most, most), asking.sampling, model.adapter,
                     asking.is_seeded and asking.sampling.temperature > 0)
-        return self.batcher.submit(Ticket(wish, lambda piece: on_event(Piece(piece)), finish))
+        is_held = self.guardrails.holds_drafts
+        return self.batcher.submit(Ticket(wish, lambda piece: None if is_held else on_event(Piece(piece)), finish))
 
     def close(self, drain_s: float | None = None) -> bool:
         """Take no more questions, finish those there are; return whether all were finished in time: server.drain_s, or
         what is left of it."""
         self.turns.close()
         return self.batcher.close(self.recipe.server.drain_s if drain_s is None else drain_s)
+
+
+def _refuse(
+    checked: Checked, on_event: Callable[[Event | BaseException], None], tell: Callable[[Done], None], begun: float
+) -> Ticket:
+    """Say what a guardrail says instead of an answer, and return a ticket that nothing is written for."""
+    ticket = Ticket(Wish((), 1), lambda piece: None, lambda end: None)
+    seconds = round(time.perf_counter() - begun, 5)
+    answer = dataclasses.replace(checked.answer(), timings_s={"check": seconds, "total": seconds})
+    on_event(Found((), Trace(), seconds))
+    tell(Done(answer, Written(answer.text, 0, 0, "stop"), Trace(), answer.timings_s))
+    return ticket
 
 
 def join_filters(*filters: str | None) -> str | None:

@@ -84,14 +84,13 @@ class Jobs:
         worker = self._worker
         return worker.pid if worker is not None and worker.poll() is None else None
 
-    def count_states(self) -> dict[str, int]:
-        """Return how many jobs are in each state that any is in."""
-        return self._open()[0].count_states() if self._exist() else {}
-
     def is_alive(self) -> bool:
-        """Whether jobs are worked on, or there were none yet."""
-        watcher = self._watcher
-        return watcher is None or (watcher.is_alive() and self.worker_pid is not None)
+        """Tell whether jobs are worked on, or would be if there were any; a worker that died is soon there again."""
+        return not self._is_serving or self._watcher is None or self._watcher.is_alive()
+
+    def count_states(self) -> dict[str, int]:
+        """Return how many jobs are in each state."""
+        return self._open()[0].count_states() if self._exist() else {}
 
     def submit(self, kind_name: str, settings: Mapping[str, Any] | None = None, caller: str = "",
                names: Mapping[str, str] | None = None) -> Job:

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ragtune.errors import RagtuneError, RecipeError
-from ragtune.server.auth import Caller, identify
+from ragtune.server.auth import Caller, identify_admin
 from ragtune.server.draining import Drain
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.events import ALIVE, EventStream, frame
@@ -24,7 +24,7 @@ LOOK_S = 0.3
 """How often a job that somebody watches is looked at."""
 ALIVE_S = 15.0
 LOG_BYTES = 256 << 10
-Asker = Annotated[Caller, Depends(identify)]
+Admin = Annotated[Caller, Depends(identify_admin)]
 Plain = Union[bool, int, float, str, None]
 EVENTS = """event: progress
 data: {"id": "job_5f0c3b6f1d1e4a90", "state": "running", "task": "embedding", "done": 320, "total": 1200, ...}
@@ -99,11 +99,6 @@ def answer_of(job: Job) -> JobAnswer:
     return JobAnswer(**job.to_dict())
 
 
-def need_admin(caller: Caller) -> None:
-    """Raise Rejected (403) for who may not run or see jobs: they change and tell of what all are served."""
-    if not caller.is_admin:
-        raise Rejected(403, "jobs need an administrator's API key.", code="admin_only")
-
 
 def routes(state: State) -> APIRouter:
     """Return the routes; the jobs begin and end with the server."""
@@ -111,9 +106,8 @@ def routes(state: State) -> APIRouter:
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
     @router.post("", status_code=202, response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404, 409))
-    def start_job(body: JobBody, caller: Asker) -> JobAnswer:
+    def start_job(body: JobBody, caller: Admin) -> JobAnswer:
         """Queue a job. One runs at a time, in a process of its own."""
-        need_admin(caller)
         names = {name: value for name in ("name", "dataset", "run") if (value := getattr(body, name)) is not None}
         try:
             return answer_of(jobs.submit(body.kind, body.settings, caller.name, names))
@@ -122,40 +116,35 @@ def routes(state: State) -> APIRouter:
 
     @router.get("", response_model=JobList, responses=describe_errors(400, 401, 403))
     def list_jobs(
-        caller: Asker,
+        caller: Admin,
         state: Annotated[Union[JobState, None], Query(description="Only those in this state.")] = None,
         kind: Annotated[Union[str, None], Query(description="Only those of this kind.", max_length=40)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> JobList:
         """List the jobs, the newest first."""
-        need_admin(caller)
         kind = kind.replace("\0", "") if kind else None
         return JobList(data=[answer_of(job) for job in jobs.find_all((state,) if state else (), kind, limit)])
 
     @router.get("/kinds", response_model=KindList, responses=describe_errors(401, 403))
-    def list_kinds(caller: Asker) -> KindList:
+    def list_kinds(caller: Admin) -> KindList:
         """List the kinds of jobs, what may be set for each, and which names it takes."""
-        need_admin(caller)
         return KindList(data=[KindAnswer(kind=kind.name, description=kind.description, settings=allowed_settings(kind),
                                          takes=list(kind.takes)) for kind in KINDS.values()])
 
     @router.get("/{job_id}", response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404))
-    def show_job(job_id: str, caller: Asker) -> JobAnswer:
+    def show_job(job_id: str, caller: Admin) -> JobAnswer:
         """Show a job."""
-        need_admin(caller)
         return answer_of(jobs.find(job_id.replace("\0", "")))
 
     @router.delete("/{job_id}", status_code=202, response_model=JobAnswer,
                    responses=describe_errors(400, 401, 403, 404, 409))
-    def cancel_job(job_id: str, caller: Asker) -> JobAnswer:
+    def cancel_job(job_id: str, caller: Admin) -> JobAnswer:
         """Cancel a job: a waiting one is dropped; one that runs is stopped, and nothing half-written is left."""
-        need_admin(caller)
         return answer_of(jobs.cancel(job_id.replace("\0", "")))
 
     @router.get("/{job_id}/log", response_class=PlainTextResponse, responses=describe_errors(400, 401, 403, 404))
-    def read_log(job_id: str, caller: Asker) -> PlainTextResponse:
+    def read_log(job_id: str, caller: Admin) -> PlainTextResponse:
         """Read the end of a job's log."""
-        need_admin(caller)
         path = jobs.log_path(job_id.replace("\0", ""))
         if not path.is_file():
             return PlainTextResponse("")
@@ -163,14 +152,13 @@ def routes(state: State) -> APIRouter:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))
             return PlainTextResponse(file.read(LOG_BYTES).decode("utf-8", errors="replace"))
 
-    @router.get("/{job_id}/events", response_class=EventStream, responses={
+    @router.get("/{job_id}/events", response_class=EventStream, status_code=200, responses={
         200: {"description": "Server-sent events: `progress` with the job each time it changes, at last one named by "
                              "its state: `done`, `failed` or `cancelled`.",
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}}},
         **describe_errors(400, 401, 403, 404)})
-    async def watch_job(job_id: str, caller: Asker) -> EventStream:
+    async def watch_job(job_id: str, caller: Admin) -> EventStream:
         """Follow a job to its end."""
-        need_admin(caller)
         first = await asyncio.to_thread(jobs.find, job_id.replace("\0", ""))
         return EventStream(_follow(jobs, first, state.drain))
 

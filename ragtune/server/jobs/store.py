@@ -62,7 +62,7 @@ class JobStore:
         return [_read(row) for row in self._database.ask(f"{query} order by created desc, id limit {int(limit)}", values)]
 
     def count_states(self) -> dict[str, int]:
-        """Return how many jobs are in each state that any is in."""
+        """Return how many jobs are in each state there is a job in."""
         return {str(state): int(count) for state, count in self._database.ask(
             "select state, count(*) from ragtune_jobs where recipe = ? group by state", (self.recipe,))}
 
