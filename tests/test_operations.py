@@ -329,7 +329,7 @@ def test_a_slow_engine_makes_429_with_retry_after_and_never_a_hang(home: Path) -
         answers = asyncio.run(crowd())
         statuses = [answer.status_code for answer in answers]
         assert set(statuses) == {200, 429}
-        assert 3 <= statuses.count(200) <= 5  # two written, three waiting
+        assert 3 <= statuses.count(200) <= 5  # one or two written, three waiting
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["code"] == "server_busy"
@@ -365,7 +365,7 @@ def test_a_thousand_searches_at_once_are_answered_or_told_to_come_again(home: Pa
 
 
 def test_clients_that_go_free_their_slots_under_load(home: Path) -> None:
-    with Served(home, max_waiting=4, max_batch=2) as served, serving(served.app) as url:
+    with Served(home, max_waiting=6, max_batch=2) as served, serving(served.app) as url:
         wait_for(lambda: httpx.get(f"{url}/ready").status_code == 200)
         served.engine.gate.clear()
 
@@ -373,7 +373,9 @@ def test_clients_that_go_free_their_slots_under_load(home: Path) -> None:
             async with httpx.AsyncClient(timeout=30) as client:
                 asked = [asyncio.ensure_future(client.post(f"{url}/v1/chat/completions", json=body(stream=is_stream)))
                          for _ in range(6)]
+                begun = time.monotonic()
                 while served.service.batcher.waiting + served.service.batcher.writing < 6:
+                    assert time.monotonic() - begun < 30
                     await asyncio.sleep(0.01)
                 for one in asked:
                     one.cancel()

@@ -70,7 +70,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
-    protect(app, state)
+    service.counters["turned_away"] = protect(app, state)
     install_operations(app, state)
     install_errors(app)
     for routes in ROUTES:

@@ -133,7 +133,8 @@ class Shield:
     def check_caller(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """Put who asks into the scope. Raises Rejected (401, 429)."""
         address = scope["client"][0] if scope.get("client") else None
-        if scope["method"] == "OPTIONS" or (scope["method"] in ("GET", "HEAD") and is_public(scope["path"])):
+        is_open = is_public(scope["path"]) or (scope["path"] == "/metrics" and self.server.metrics == "open")
+        if scope["method"] == "OPTIONS" or (scope["method"] in ("GET", "HEAD") and is_open):
             return
         try:
             caller = self.gate.identify(headers, address)
