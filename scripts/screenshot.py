@@ -56,7 +56,7 @@ def shoot(browser: Any, address: str, out: Path, size: str, scheme: str) -> None
                                   device_scale_factor=2 if size == "phone" else 1, has_touch=size == "phone",
                                   is_mobile=size == "phone")
     page = context.new_page()
-    page.set_default_timeout(180_000)
+    page.set_default_timeout(600_000)
     end = "" if scheme == "light" else f"-{scheme}"
     page.goto(address)
     page.locator("#about", has_text="document").wait_for()
@@ -93,7 +93,7 @@ def main() -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server, address = serve(load_recipe(arguments.recipe, [*arguments.settings, f"server.folder={folder}"]))
+        server, address = serve(load_recipe(arguments.recipe, [*arguments.settings, f"server.folder={folder}", "server.timeout_s=600"]))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for size, scheme in (("desk", "light"), ("phone", "light"), ("desk", "dark")):
             shoot(browser, address, arguments.out, size, scheme)

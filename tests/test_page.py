@@ -15,6 +15,7 @@ from document_files import write_pdf
 
 from ragtune.recipe.load import check_recipe
 from ragtune.server.app import create_app
+from ragtune.server.keys import open_keys
 from ragtune.server.service import open_service
 from ragtune.server.state import open_state
 from ragtune.stages.feedback import run_feedback
@@ -276,6 +277,29 @@ def test_an_upload_is_followed_to_the_index_and_can_be_deleted(browser, recipe, 
         page.get_by_role("button", name="Delete COIL_2021_10K").click()
         page.get_by_role("button", name="Delete COIL_2021_10K", exact=True).click()
         row.wait_for(state="detached")
+        context.close()
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab(browser, recipe, tmp_path):
+    kept = recipe.model_copy(update={"server": recipe.server.model_copy(update={"folder": str(tmp_path / "server")})})
+    service = open_service(kept)
+    state = open_state(service)
+    right = open_keys(kept, state.folder).add("reader", tenant="company = 'Acme'")
+    with serving(create_app(service, state)) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.locator("#key").fill("wrong")
+        page.keyboard.press("Enter")
+        page.locator("#key-why", has_text="does not hold").wait_for()
+        page.locator("#key").fill(right)
+        page.keyboard.press("Enter")
+        page.locator("#about", has_text="1 document").wait_for()
+        turn = ask(page)
+        turn.locator(".source").first.click()
+        page.locator("#source img").wait_for()
+        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 1, ""]
+        assert "Not found" in ask(page, BOLT).locator(".said").inner_text()
         context.close()
 
 

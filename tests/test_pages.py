@@ -26,6 +26,8 @@ def home(tmp_path_factory):
     (home / "documents").mkdir()
     write_pdf(home / "documents" / "ACME_2021_10K.pdf", [["cover"], STATEMENT])
     (home / "documents" / "BOLT_2020_10K.md").write_text("# Bolt\n\n" + "\n".join(STATEMENT).replace("Acme", "Bolt"))
+    (home / "documents" / "sub").mkdir()
+    (home / "documents" / "sub" / "BOLT_2020_10K.md").write_text("# Another of this name\n\nNothing.")
     (home / "meta.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (
         {"document": "ACME_2021_10K", "company": "Acme", "fiscal_year": 2021, "tenant": "a"},
         {"document": "BOLT_2020_10K", "company": "Bolt", "fiscal_year": 2020, "tenant": "b"})))
@@ -47,7 +49,7 @@ def server(home):
     service = open_service(recipe_of(home))
     app, who = create_app(service, open_state(service)), {"caller": Caller()}
     app.dependency_overrides[identify] = lambda: who["caller"]
-    client = TestClient(app)
+    client = TestClient(app, "http://localhost", client=("127.0.0.1", 50000))
     client.who = who
     yield client
     service.close()
@@ -76,7 +78,7 @@ def test_only_the_pages_own_files_are_given_out(server, name):
 
 def test_the_assistant_is_described_as_far_as_the_key_sees(server):
     all_of_it = server.get("/v1/assistant").json()
-    assert all_of_it["documents"] == 2
+    assert all_of_it["documents"] == 3
     assert [facet["column"] for facet in all_of_it["facets"]][:2] == ["company", "fiscal_year"]
     assert [model["label"] for model in all_of_it["compare"]] == ["Base", "Base, without documents"]
     server.who["caller"] = Caller("b", "tenant = 'b'", False)
@@ -99,6 +101,7 @@ def test_a_cited_page_has_its_text_and_its_places(server):
     assert (text["has_picture"], text["lines"]) == (False, [])
     assert text["span"]
     assert server.get("/documents/BOLT_2020_10K/pages/1/picture").status_code == 404
+    assert "Another" in server.get("/documents/sub%2FBOLT_2020_10K/pages/1").json()["text"]
 
 
 @pytest.mark.parametrize("path", ["NONE/pages/1", "ACME_2021_10K/pages/3", "ACME_2021_10K/pages/0", "..%2f..%2fmeta/pages/1",

@@ -104,8 +104,9 @@ def build_preferences(thumbs: Sequence[Thumb], prompt_hash: str) -> Preferences:
         torn = good.keys() & bad.keys()
         skipped["liked by one and not by another"] += len(torn)
         for chosen, (reason, by) in good.items():
-            for rejected in bad.keys() - torn if chosen not in torn else ():
-                pairs[prompt, chosen, rejected] = Pair(by.prompt, chosen, rejected, _trace(bad[rejected], reason))
+            for rejected, disliked in bad.items():
+                if chosen not in torn and rejected not in torn:
+                    pairs[prompt, chosen, rejected] = Pair(by.prompt, chosen, rejected, _trace(disliked, reason))
         if not (good.keys() - torn and bad.keys() - torn):
             alone += [_label(by.prompt, text, True, _trace(by, "")) for text, (_, by) in good.items() if text not in torn]
             alone += [_label(by.prompt, text, False, _trace(by, "thumb")) for text, by in bad.items() if text not in torn]

@@ -96,7 +96,10 @@ def _as_lines(letters: Sequence[_Letter]) -> tuple[str, list[int]]:
         box = letters[place].box
         last = letters[lines[-1][0]].box if lines else None
         is_same = last is not None and abs((box.top + box.height / 2) - (last.top + last.height / 2)) < 0.4 * last.height
-        lines[-1].append(place) if is_same else lines.append([place])
+        if is_same:
+            lines[-1].append(place)
+        else:
+            lines.append([place])
     text: list[str] = []
     order: list[int] = []
     for line in lines:

@@ -93,7 +93,12 @@ def find_facets(documents: list[Document]) -> list[Facet]:
                    key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), len(counted[name]), name))
     return [Facet(column=name, label=name.replace("_", " ").capitalize(), values=[
         FacetValue(value=value, documents=counted[name][value])  # type: ignore[arg-type]
-        for value in sorted(counted[name], key=lambda value: (isinstance(value, str), value))]) for name in names[:6]]
+        for value in sorted(counted[name], key=_order)]) for name in names[:6]]
+
+
+def _order(value: Value) -> tuple[bool, float, str]:
+    """Numbers by their size, then texts."""
+    return (True, 0.0, value) if isinstance(value, str) else (False, float(value or 0), "")
 
 
 def find_examples(recipe: Recipe, documents: list[Document]) -> list[str]:
@@ -105,7 +110,8 @@ def find_examples(recipe: Recipe, documents: list[Document]) -> list[str]:
         questions = read_questions(path)
     except RagtuneError:
         return []
-    known, found = {document.name for document in documents}, {}
+    known = {document.name for document in documents}
+    found: dict[tuple[str, ...], str] = {}
     for question in questions:
         names = {evidence.document for evidence in question.evidence}
         kind = (question.kind, *sorted(names))

@@ -88,13 +88,13 @@ def routes(state: State) -> APIRouter:
             return Kept(problem=str(error))
         return Kept(documents=len(visible_documents(index, join_filters(caller.tenant_filter, where))))
 
-    @router.get("/documents/{name}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
+    @router.get("/documents/{name:path}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
     def document_page(name: str, number: int, caller: Asker,
                       quote: Annotated[str, Query(max_length=4000, examples=["Net sales 2022: 4,210"])] = "") -> ShownPage:
         """The text of a page, and where a quote stands in it and on its picture."""
         return show_page(state.service.index, state.recipe, caller, name, number, quote)
 
-    @router.get("/documents/{name}/pages/{number}/picture", summary="Draw a page", response_class=Response,
+    @router.get("/documents/{name:path}/pages/{number}/picture", summary="Draw a page", response_class=Response,
                 responses={**errors, 200: {"content": {"image/png": {}}}})
     def picture(name: str, number: int, caller: Asker, width: Annotated[int, Query(ge=100, le=2000)] = 1000) -> Response:
         """The page of a PDF as PNG, `width` pixels wide or less."""
