@@ -12,7 +12,7 @@ schemathesis = pytest.importorskip("schemathesis")
 pytest.importorskip("fastapi")
 
 EXAMPLES = 8
-"""Drawn requests a route, beside those that schemathesis makes for each parameter's limits. More were tried by hand."""
+"""Drawn requests a route, beside those that schemathesis makes for each parameter's limits."""
 
 
 def as_this_machine(app: Any) -> Any:
@@ -46,6 +46,7 @@ def api(tmp_path_factory) -> Any:
 schema = schemathesis.pytest.from_fixture("api")
 
 
+@pytest.mark.real
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_to_its_documentation(case: Any) -> None:
