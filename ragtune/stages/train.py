@@ -196,7 +196,7 @@ def _naming_full_disk(folder: Path) -> Iterator[None]:
 
 
 def _summarise(recipe: Recipe, fit: Fit, rows: int, test_rows: int, seconds: float, target: Path) -> TrainSummary:
-    losses = [point["loss"] for point in fit.metrics if "loss" in point]
+    losses = [point["loss"] for point in fit.metrics if "loss" in point] or [0.0]  # none where it was ended before its first
     return TrainSummary(
         method=recipe.training.method,
         rows=rows,
