@@ -62,8 +62,8 @@ class MethodResult(Record):
     trainable_parameters: int = 0
     parameters: int = 0
     adapter_bytes: int = 0
-    loss_first: float = 0.0
-    loss_last: float = 0.0
+    loss_first: float | None = None
+    loss_last: float | None = None
 
 
 def run_task(task: MethodTask) -> MethodResult:

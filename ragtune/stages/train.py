@@ -51,15 +51,16 @@ _ALONE = ("ppo",)
 
 @dataclass(frozen=True)
 class TrainSummary(Record):
-    """What a tuning run did. Losses are mean nats per completion token; ``eval_losses`` are (step, loss) pairs."""
+    """What a tuning run did. Losses are mean nats per completion token, None where it was ended before its first;
+    ``eval_losses`` are (step, loss) pairs."""
 
     method: str
     rows: int
     test_rows: int
     steps: int
     seconds: float
-    loss_first: float
-    loss_last: float
+    loss_first: float | None
+    loss_last: float | None
     eval_losses: tuple[tuple[int, float], ...]
     trainable_parameters: int
     resumed_from_step: int
@@ -203,8 +204,8 @@ def _summarise(recipe: Recipe, fit: Fit, rows: int, test_rows: int, seconds: flo
         test_rows=test_rows,
         steps=fit.steps,
         seconds=round(seconds, 1),
-        loss_first=round(losses[0], 4),
-        loss_last=round(losses[-1], 4),
+        loss_first=round(losses[0], 4) if losses else None,
+        loss_last=round(losses[-1], 4) if losses else None,
         eval_losses=tuple((int(p["step"]), round(p["eval_loss"], 4)) for p in fit.metrics if "eval_loss" in p),
         trainable_parameters=fit.trainable_parameters,
         resumed_from_step=fit.resumed_from_step,
@@ -243,6 +244,7 @@ def render_card(facts: dict[str, Any], summary: TrainSummary) -> str:
     """Return the run folder's README: what was tuned, on what, and how it went."""
     training = facts["training"]
     rate = training["lr"] or "by the model's size"
+    losses = "not measured" if summary.loss_first is None else f"{summary.loss_first:.3f} to {summary.loss_last:.3f}"
     evals = ", ".join(f"{loss:.3f} (step {step})" for step, loss in summary.eval_losses) or "not measured"
     return f"""# A ragtune run
 
@@ -255,7 +257,7 @@ questions from numbered passages. Load it on that base with `ragtune ask`, or wi
 | index, prompt | {facts['index_id'] or 'none'}, {facts['prompt_hash']} |
 | steps | {summary.steps} of {training['batch_size'] * training['accumulation']} rows, learning rate {rate} |
 | LoRA | rank {training['r']}, alpha {training['alpha']}, {summary.trainable_parameters:,} trainable parameters |
-| training loss | {summary.loss_first:.3f} to {summary.loss_last:.3f} |
+| training loss | {losses} |
 | test loss | {evals} |
 | time, memory | {summary.seconds} s, {summary.peak_memory_mb} MiB |
 
