@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -119,6 +120,33 @@ def test_a_key_sees_no_page_of_another_tenant(server):
     assert server.get("/documents/NONE_2021_10K/pages/1").json()["error"]["type"] == foreign.json()["error"]["type"]
 
 
+def test_no_answer_tells_a_tenant_of_the_documents_of_another(server):
+    """A foreign document, page, passage, value or column is answered like one that never was."""
+    passages = server.post("/v1/search", json={"question": QUESTION}).json()["hits"]
+    foreign = [hit for hit in passages if hit["document"] == "ACME_2021_10K"]
+    index = server.app.state.ragtune.service.index
+    page_id = f"{index.document('ACME_2021_10K').id}#page=2"
+    assert index.chunk(page_id).document == "ACME_2021_10K"
+    server.who["caller"] = Caller("b", "tenant = 'b'", False)
+
+    def answers(name, company, chunk_ids):
+        told = [server.get(f"/documents/{name}/pages/{number}{end}") for number in (1, 2) for end in ("", "/picture")]
+        told += [server.get("/v1/filter", params={"where": where}) for where in (
+            f"company = '{company}'", f"document = '{name}'", f"company = '{company}' or tenant = 'a'", "compny = 'x'",
+            "fiscal_year = 2021", "not (tenant = 'b')")]
+        judged = {"question": "q", "model": "t-base", "verdict": "up"}
+        told += [server.post("/v1/feedback", json={**judged, "passages": [chunk_id]}) for chunk_id in chunk_ids]
+        request_id = re.compile(r'"request_id":\s*"[^"]*"')
+        return [(each.status_code, request_id.sub("", each.text).replace(name, "NAME").replace(company, "X"))
+                for each in told]
+
+    never = answers("AXME_2021_10K", "Axme", ["nothing"] * (len(foreign) + 1))
+    assert answers("ACME_2021_10K", "Acme", [page_id, *(hit["chunk_id"] for hit in foreign)]) == never
+    assert foreign
+    assert {status for status, _ in never} == {200, 404, 409}
+    assert not any("ACME" in text.upper() for _, text in never)
+
+
 def test_a_pdf_that_has_changed_is_shown_as_text(home, server):
     path = home / "documents" / "ACME_2021_10K.pdf"
     kept = shutil.copy2(path, home / "kept.pdf")
@@ -169,11 +197,15 @@ def test_feedback_brings_no_passage_of_another_tenant(server):
 def test_a_report_opens_with_its_ticket_only(home, server):
     folder = home / "work/t/evaluation"
     folder.mkdir(exist_ok=True)
-    (folder / "manifest.json").write_text('{"kind": "evaluation"}')
+    rungs = [{"model": model, "setting": setting, "n": 140, "correct": correct} for model, setting, correct in (
+        ("base", "closed_book", 18), ("base", "retrieval", 77), ("extractive", "retrieval", 135))]
+    (folder / "manifest.json").write_text(json.dumps({"kind": "evaluation", "ladder": [*rungs, {"setting": "retrieval"}]}))
     (folder / "report.md").write_text("# Evaluation\n\n**Better** by 3.\n")
     (folder / "report.html").write_text("<h1>ladder</h1>")
     (report,) = server.get("/v1/reports").json()["reports"]
     assert report["headline"] == "Better by 3."
+    assert report["scores"] == [{"label": "Base", "correct": 77, "questions": 140},
+                                {"label": "Extractive, no model", "correct": 135, "questions": 140}]
     opened = server.get(f"/{report['url']}")
     assert "ladder" in opened.text
     assert "sandbox" in opened.headers["content-security-policy"]

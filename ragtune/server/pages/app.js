@@ -1,7 +1,7 @@
 // The page: its views, its keys, its colours.
 import { getJson, key, whenNoKey } from "./api.js";
 import { setUpAsk } from "./ask.js";
-import { byId, failure } from "./dom.js";
+import { byId, el, failure } from "./dom.js";
 import { showDocuments } from "./documents.js";
 import { show as showFilter } from "./filters.js";
 import { leaveJobs, showJobs } from "./jobs.js";
@@ -23,17 +23,24 @@ function turnTo(name) {
 
 const viewNamed = () => (location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "ask");
 
-async function start() {
+/** Ask the server anew what there is: documents, models, filters. Returns whether it said so. */
+async function refresh() {
   try {
     assistant = await getJson("v1/assistant");
   } catch (error) {
-    if (error.status !== 401) byId("turns").replaceChildren(failure(error));
-    return;
+    if (error.status !== 401 && !assistant) {
+      byId("about").replaceChildren(failure(error), el("button", { type: "button", class: "quiet", onclick: start }, "Try again"));
+    }
+    return false;
   }
-  byId("turns").querySelector(".error")?.remove();
   byId("key-button").hidden = !key.get();
+  document.querySelector("nav a[href='#jobs']").hidden = !assistant.is_admin;
   setUpAsk(assistant);
-  turnTo(viewNamed());
+  return true;
+}
+
+async function start() {
+  if (await refresh()) turnTo(viewNamed());
 }
 
 // The key, where the server wants one.
@@ -93,6 +100,10 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-addEventListener("hashchange", () => { if (location.hash !== "#question") turnTo(viewNamed()); });
-addEventListener("documents-changed", start);
+addEventListener("hashchange", () => {
+  if (location.hash === "#question") return;
+  turnTo(viewNamed());
+  if (assistant && viewNamed() === "ask") refresh();
+});
+addEventListener("assistant-changed", () => refresh());
 start();

@@ -29,7 +29,8 @@ export function setUpFilters(facets, documents) {
   field.onchange = () => { free = field.value.trim(); check(field, says, documents); };
   field.onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); field.onchange(); } };
   panel.replaceChildren(el("div", { class: "facets" }, facets.map(facet)),
-    el("label", { for: "where" }, "Any filter"), field, says);
+    el("label", { for: "where" }, facets.length ? "Or as an expression, with and, or, not, in, =, !=, <, >" : "Expression, with and, or, not, in, =, !=, <, >"), field, says);
+  says.textContent = where() ? "" : searched(documents);
   panel.refresh = () => check(field, says, documents);
   byId("filter-button").onclick = () => show(panel.hidden);
   chips();
@@ -56,12 +57,14 @@ function facet({ column, label, values }) {
   return el("fieldset", {}, el("legend", {}, label), find, list);
 }
 
+const searched = (documents) => (documents === 1 ? "No filter: the one document is searched." : `No filter: all ${documents.toLocaleString("en")} documents are searched.`);
+
 /** Ask the server what the filter keeps, and show it or what is wrong with it. */
 async function check(field, says, documents) {
   chips();
   says.className = "faint";
   field.removeAttribute("aria-invalid");
-  if (!where()) { says.textContent = ""; return; }
+  if (!where()) { says.textContent = searched(documents); return; }
   try {
     const kept = await getJson(`v1/filter?${new URLSearchParams({ where: where() })}`);
     says.className = kept.problem ? "error code" : "faint";
@@ -84,4 +87,5 @@ function chips() {
   const all = [...chosen].flatMap(([column, values]) => [...values].map((value) => row(String(value), () => chosen.get(column).delete(value))));
   if (free) all.push(row(free, () => { free = ""; }));
   byId("chips").replaceChildren(...all);
+  byId("filter-button").textContent = all.length ? `Filter · ${all.length}` : "Filter";
 }
