@@ -56,8 +56,8 @@ def open_page(browser: Any, address: str, size: str, scheme: str = "light", scal
     """Return the page, as a desk or a phone shows it."""
     width, height = SIZES[size]
     is_phone = size == "phone"
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale,
-                                  has_touch=is_phone, is_mobile=is_phone, reduced_motion="reduce")
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme,
+                                  device_scale_factor=scale, has_touch=is_phone, is_mobile=is_phone, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(600_000)
     page.goto(address)
@@ -89,7 +89,8 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a picture with as many colours as MAX_BYTES allows. Raises SystemExit where 16 are too many."""
     for colours in (256, 128, 64, 32, 16):
         written = io.BytesIO()
-        picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+        few = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(written, "PNG", optimize=True)
         if written.tell() < MAX_BYTES:
             path.write_bytes(written.getvalue())
             return

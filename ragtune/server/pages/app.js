@@ -28,7 +28,9 @@ async function refresh() {
   try {
     assistant = await getJson("v1/assistant");
   } catch (error) {
-    if (error.status !== 401 && !assistant) {
+    if (error.status === 401) {
+      byId("about").replaceChildren("This server wants an API key. ", el("button", { type: "button", class: "link", onclick: askForKey }, "Enter it"));
+    } else if (!assistant) {
       byId("about").replaceChildren(failure(error), el("button", { type: "button", class: "quiet", onclick: start }, "Try again"));
     }
     return false;
@@ -44,12 +46,19 @@ async function start() {
 }
 
 // The key, where the server wants one.
-whenNoKey((message) => {
-  byId("key-why").textContent = `${message} It is kept in this tab only.`;
-  byId("key-button").hidden = false;
+function askForKey() {
+  byId("key-forget").hidden = !key.get();
   if (!byId("key-dialog").open) byId("key-dialog").showModal();
+}
+whenNoKey((message) => {
+  const why = byId("key-why");
+  why.className = key.get() ? "error" : "faint";
+  if (key.get()) why.textContent = "The key does not hold. Was it copied as a whole? It may also have ended: ask whoever runs this server.";
+  else if (!message.startsWith("no API key")) why.textContent = message;
+  byId("key-button").hidden = false;
+  askForKey();
 });
-byId("key-button").onclick = () => byId("key-dialog").showModal();
+byId("key-button").onclick = askForKey;
 byId("key-forget").onclick = () => { key.set(""); byId("key").value = ""; byId("key-dialog").close("forgot"); };
 byId("key-dialog").onclose = () => {
   const dialog = byId("key-dialog");
@@ -103,7 +112,9 @@ document.addEventListener("keydown", (event) => {
 addEventListener("hashchange", () => {
   if (location.hash === "#question") return;
   turnTo(viewNamed());
-  if (assistant && viewNamed() === "ask") refresh();
+  if (!assistant) start();
+  else if (viewNamed() === "ask") refresh();
 });
+byId("ask").onsubmit = (event) => { event.preventDefault(); start(); }; // until it is known what can be asked
 addEventListener("assistant-changed", () => refresh());
 start();

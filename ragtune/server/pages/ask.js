@@ -20,7 +20,7 @@ export function setUpAsk(assistant) {
   if (assistant.models.some((model) => model.id === chosen)) models.value = chosen;
   const pair = assistant.compare;
   byId("compare").parentNode.hidden = pair.length < 2;
-  byId("pair").textContent = pair.map((model) => model.label).join(" | ");
+  byId("pair").textContent = pair.map((model) => model.label).join(" beside ");
   byId("compare").onchange = () => {
     byId("pair").hidden = !byId("compare").checked;
     models.hidden = byId("compare").checked || models.options.length < 2;

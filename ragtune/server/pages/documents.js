@@ -55,7 +55,7 @@ function dropZone(assistant) {
 function list(documents, assistant) {
   const columns = assistant.facets.filter(({ column }) => documents.some((each) => each.metadata[column] !== undefined)).slice(0, 2);
   const rows = documents.map((each) => el("tr", {},
-    el("td", {}, each.chunks ? el("button", { type: "button", class: "name", title: "Open its first page", onclick: (event) => openSource([{ document: each.name, page: 1 }], 0, event.currentTarget) }, each.name) : each.name,
+    el("td", {}, each.chunks ? el("button", { type: "button", class: "name", title: "Open its first page", onclick: (event) => openSource([{ document: each.name, page: 1 }], 0, event.currentTarget) }, breakable(each.name)) : breakable(each.name),
       each.state !== "indexed" && el("span", { class: `badge ${each.state === "unreadable" ? "failed" : "running"}` }, STATES[each.state] || each.state),
       each.reason && el("div", { class: "faint" }, each.reason)),
     columns.map(({ column }) => el("td", { class: "hide-small" }, String(each.metadata[column] ?? ""))),
@@ -66,12 +66,15 @@ function list(documents, assistant) {
     assistant.is_admin && el("th", {}, el("span", { class: "unseen" }, "Delete")))), el("tbody", {}, rows)));
 }
 
+/** Return a name that may be broken after its underscores. */
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
+
 /** The second press deletes; leaving the button takes the first one back. */
 function confirmDelete(button, document, assistant) {
   if (button.dataset.sure) return run(() => request(`v1/documents/${encodeURIComponent(document.name)}`, { method: "DELETE" }), `${document.name} is leaving`, assistant);
   const calm = () => { delete button.dataset.sure; button.textContent = "Delete"; };
   button.dataset.sure = "yes";
-  button.textContent = "Really delete?";
+  button.textContent = "Really?";
   announce(`Press again to delete ${document.name}`);
   button.onblur = calm;
   button.onkeydown = (event) => { if (event.key === "Escape") { event.preventDefault(); calm(); } };
