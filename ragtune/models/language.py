@@ -148,7 +148,7 @@ class TransformersGenerator(LocalGenerator):
             width, pad = max(map(len, rows)), self.chat.tokenizer.pad_token_id
             batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
             sampling, most = wishes[0].sampling, max(w.max_new_tokens for w in wishes)
-            if len(rows) == 1 and is_packable(self.model):  # for more of them it is not yet shown to say the same
+            if is_packable(self.model):
                 with torch.inference_mode(), quiet(), torch.random.fork_rng([], enabled=bool(sampling.temperature)):
                     if sampling.temperature:
                         torch.manual_seed(sampling.seed)

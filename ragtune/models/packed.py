@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 _HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "do_sample", "temperature",
-                       "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache"})
+                       "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache",
+                       "output_attentions", "output_hidden_states"})
 """Generation settings of a checkpoint that change nothing where ours are given."""
 
 
