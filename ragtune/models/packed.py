@@ -99,12 +99,12 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
     goes_on = [True] * len(rows)
     for length in range(width, width + most):
         tokens = choose(last)
-        for row, token in enumerate(tokens.tolist()):
-            goes_on[row] = goes_on[row] and batch.take(places[row], token)
+        for place, token in enumerate(tokens.tolist()):
+            goes_on[place] = goes_on[place] and batch.take(places[place], token)
         if not any(goes_on) or length + 1 == width + most:
             return
         if sum(goes_on) <= len(places) // 2:
-            kept = [row for row, on in enumerate(goes_on) if on]
+            kept = [place for place, on in enumerate(goes_on) if on]
             for layer in layers:
                 layer.keep(kept)
             mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
