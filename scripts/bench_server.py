@@ -28,6 +28,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import statistics
@@ -125,8 +126,9 @@ def served(out: Path, *settings: str) -> Iterator[Server]:
 
 
 def demo_questions() -> list[str]:
+    """Return the demo's questions, of all kinds mixed."""
     lines = (ROOT / "data" / "questions.jsonl").read_text().splitlines()
-    return [json.loads(line)["question"] for line in lines]
+    return random.Random(7).sample([json.loads(line)["text"] for line in lines], len(lines))
 
 
 def chat(question: str, **fields: Any) -> dict[str, Any]:
