@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,8 @@ def bind(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise RecipeError(f"server.host '{host}' is no address of this machine ({error.strerror}). Allowed: 127.0.0.1, "
                           "0.0.0.0, ::1 or a name of it.") from error
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio leaves Nagle's algorithm on: an answer in two packets then takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
@@ -137,7 +139,7 @@ def describe(state: State, listener: socket.socket, as_json: bool) -> None:
                    f"  keys    {'needed: Authorization: Bearer KEY' if state.keys.needs_key else 'none needed'}\n"
                    f"  files   {state.folder}\n"
                    "Ctrl-C ends it.")
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()
 
 
 def run(app: Any, state: State, listener: socket.socket) -> int:
