@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from document_files import STATEMENT, write_pdf
+from fastapi.testclient import TestClient
 
 from ragtune.recipe.load import check_recipe
 from ragtune.server.app import create_app
@@ -45,8 +46,6 @@ def recipe_of(home):
 @pytest.fixture
 def server(home):
     """The application's client, and who asks, which a test may change."""
-    from fastapi.testclient import TestClient
-
     service = open_service(recipe_of(home))
     app, who = create_app(service, open_state(service)), {"caller": Caller()}
     app.dependency_overrides[identify] = lambda: who["caller"]
@@ -157,6 +156,32 @@ def test_a_pdf_that_has_changed_is_shown_as_text(home, server):
         assert "Net income" in page["text"]
     finally:
         shutil.move(kept, path)
+
+
+def test_personal_data_is_shown_and_kept_nowhere_where_it_is_masked(server, tmp_path):
+    state = server.app.state.ragtune
+    personal = state.recipe.guardrails.personal_data.model_copy(update={"passages": "mask", "question": "mask"})
+    guardrails = state.recipe.guardrails.model_copy(update={"personal_data": personal})
+    recipe = state.recipe.model_copy(update={"guardrails": guardrails})
+    documents = recipe.documents.model_copy(update={"folder": str(tmp_path / "documents"), "metadata": None})
+    recipe = recipe.model_copy(update={"documents": documents, "work": str(tmp_path)})
+    (tmp_path / "documents").mkdir()
+    write_pdf(tmp_path / "documents" / "LETTER.pdf", [["Write to jane.doe@example.com about it", *STATEMENT]])
+    run_index(recipe)
+    service = open_service(recipe)
+    state = open_state(service)
+    with TestClient(create_app(service, state), "http://localhost", client=("127.0.0.1", 50000)) as client:
+        page = client.get("/documents/LETTER/pages/1", params={"quote": "Net income 2020: 280"}).json()
+        assert "[email removed]" in page["text"]
+        assert "jane" not in json.dumps(page)
+        assert page["text"][slice(*page["span"])].startswith("Net income $ 310")
+        assert not page["has_picture"]
+        assert client.get("/documents/LETTER/pages/1/picture").status_code == 404
+        asked = {"question": "What did jane.doe@example.com say of net income?", "model": "t-base", "verdict": "up"}
+        assert client.post("/v1/feedback", json=asked).status_code == 201
+    kept = (state.folder / "feedback.jsonl").read_text()
+    assert "[email removed]" in kept
+    assert "jane" not in kept
 
 
 def judgement(server, **values):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
+from ragtune.answering.personal import mask_personal
 from ragtune.documents.pack import current_pack, use_pack
 from ragtune.documents.spot import find_quote
 from ragtune.documents.view import Box, Places, draw_page, find_places
@@ -100,7 +101,8 @@ def routes(state: State) -> APIRouter:
         document = find_document(state.service.index_for(caller.tenant_filter), name, number)
         path = pdf_of(state.recipe, document)
         if path is None:
-            raise Rejected(404, f"'{name}' cannot be drawn: it is no PDF, or its file has changed since it was indexed.")
+            raise Rejected(404, f"'{name}' cannot be drawn: it is no PDF, its file has changed since it was indexed, or "
+                                "personal data is masked here.")
         try:
             png = draw_page(path, number, width)
         except DocumentError as error:
@@ -126,7 +128,7 @@ def find_document(index: Index, name: str, number: int) -> Document:
 def show_page(index: Index, recipe: Recipe, name: str, number: int, quote: str) -> ShownPage:
     """Return a page with the place of a quote. Raises Rejected."""
     document = find_document(index, name, number)
-    text = next(page.text for page in document.pages if page.number == number)
+    text = mask_text(recipe, next(page.text for page in document.pages if page.number == number))
     spot = find_quote(text, quote) if quote.strip() else None
     path = pdf_of(recipe, document)
     places = Places(0, 0)
@@ -142,6 +144,16 @@ def show_page(index: Index, recipe: Recipe, name: str, number: int, quote: str) 
                      lines=_show(places.lines), amount=_show(places.amount))
 
 
+def is_masked(recipe: Recipe) -> bool:
+    """Tell whether personal data is taken out of what documents show."""
+    return recipe.guardrails.personal_data.passages == "mask"
+
+
+def mask_text(recipe: Recipe, text: str) -> str:
+    """Return a text of a document as the recipe lets it be shown."""
+    return mask_personal(text, recipe.guardrails.personal_data.kinds)[0] if is_masked(recipe) else text
+
+
 def _show(boxes: tuple[Box, ...]) -> list[ShownBox]:
     return [ShownBox(**box.to_dict()) for box in boxes]
 
@@ -150,7 +162,10 @@ _HASHES: dict[tuple[str, int, int], str] = {}
 
 
 def pdf_of(recipe: Recipe, document: Document) -> Path | None:
-    """Return the file of a PDF as long as it is the one that was indexed, else None."""
+    """Return the file of a PDF as long as it is the one that was indexed, else None; no picture is masked, so that there is
+    none where personal data is."""
+    if is_masked(recipe):
+        return None
     path = Path(recipe.documents.folder) / document.path
     if path.suffix.lower() != ".pdf":
         return None
