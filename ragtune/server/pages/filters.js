@@ -26,7 +26,11 @@ export function setUpFilters(facets, documents) {
   const field = el("input", { type: "text", id: "where", class: "code", spellcheck: "false", "aria-describedby": "filter-says",
     placeholder: facets.length ? `${facets[0].column} != ${render(facets[0].values[0]?.value ?? "")}` : "page <= 10" });
   field.value = free;
-  field.onchange = () => { free = field.value.trim(); check(field, says, documents); };
+  field.onchange = () => {
+    if (free === field.value.trim()) return;
+    free = field.value.trim();
+    check(field, says, documents);
+  };
   field.onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); field.onchange(); } };
   panel.replaceChildren(el("div", { class: "facets" }, facets.map(facet)),
     el("label", { for: "where" }, facets.length ? "Or as an expression, with and, or, not, in, =, !=, <, >" : "Expression, with and, or, not, in, =, !=, <, >"), field, says);
@@ -62,17 +66,21 @@ const searched = (documents) => (documents === 1 ? "No filter: the one document 
 /** Ask the server what the filter keeps, and show it or what is wrong with it. */
 async function check(field, says, documents) {
   chips();
-  says.className = "faint";
-  field.removeAttribute("aria-invalid");
-  if (!where()) { says.textContent = searched(documents); return; }
+  const asked = where();
+  const say = (text, kind = "faint") => {
+    if (asked !== where()) return; // it has changed since: another answer is on its way
+    says.className = kind;
+    says.textContent = text;
+    field.removeAttribute("aria-invalid");
+    if (kind !== "faint" && free) field.setAttribute("aria-invalid", "true");
+  };
+  if (!asked) { say(searched(documents)); return; }
   try {
-    const kept = await getJson(`v1/filter?${new URLSearchParams({ where: where() })}`);
-    says.className = kept.problem ? "error code" : "faint";
-    says.textContent = kept.problem || `Keeps ${kept.documents} of ${count(documents, "document")}`;
-    if (kept.problem && free) field.setAttribute("aria-invalid", "true");
+    const kept = await getJson(`v1/filter?${new URLSearchParams({ where: asked })}`);
+    if (kept.problem) say(kept.problem, "error code");
+    else say(`Keeps ${kept.documents} of ${count(documents, "document")}`);
   } catch (error) {
-    says.className = "error";
-    says.textContent = error.message;
+    say(error.message, "error");
   }
 }
 
