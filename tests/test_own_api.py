@@ -155,14 +155,49 @@ def test_a_document_is_replaced_where_that_is_said(client: TestClient) -> None:
 
 
 def test_what_cannot_be_read_is_listed(client: TestClient) -> None:
-    assert upload(client, "broken.pdf", b"%PDF-1.7 rubbish").status_code == 201
-    assert upload(client, "twin.md", Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes()
-                  ).status_code == 201
+    assert upload(client, "broken.md", "text").status_code == 201
+    library = Library(client.jobs.folder)
+    library.path_of(library.entries()[0]).write_bytes(b"\x00\xff" * 50)
     run_jobs(client)
     listed = {each["name"]: each for each in client.get("/v1/documents?state=unreadable").json()["data"]}
-    assert set(listed) == {"broken", "twin"}
-    assert listed["twin"]["reason"] == "another document has the same bytes"
-    assert "truncated" in listed["broken"]["reason"]
+    assert set(listed) == {"broken"}
+    assert listed["broken"]["reason"]
+    assert listed["broken"]["bytes"] == 100, "the sidecar says what the file holds"
+
+
+def test_the_same_bytes_are_taken_once(client: TestClient) -> None:
+    """An index holds them once: a second name for them would never be found."""
+    twin = Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes()
+    for name, data, other in (("twin.md", twin, "'BOLT_2021_10K'"), ("HAND_2021_10K.md", HAND, ""),
+                              ("HAND_2.md", HAND, "'HAND_2021_10K'")):
+        answer = upload(client, name, data)
+        if other:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "duplicate_document")
+            assert f"the same bytes as {other}" in answer.json()["error"]["message"]
+    both = client.post("/v1/documents", files=[("files", ("a.md", b"one")), ("files", ("b.md", b"one"))])
+    assert (both.status_code, both.json()["error"]["code"]) == (409, "duplicate_document")
+    assert [each.document for each in Library(client.jobs.folder).entries()] == ["HAND_2021_10K"]
+    assert upload(client, "HAND_2021_10K.md", HAND, replace="true", region="north").status_code == 201
+    run_jobs(client)
+    assert found(client, "net sales of Hand", where="region = 'north'") == ["HAND_2021_10K"]
+    assert upload(client, "HAND_2021_10K.md", HAND.replace("88", "99"), replace="true").status_code == 201
+    assert upload(client, "HAND_2.md", HAND).status_code == 201, "those bytes are in the index still, and on their way out"
+    assert client.delete("/v1/documents/BOLT_2021_10K").status_code == 202
+    assert upload(client, "BOLT_AGAIN.md", twin).status_code == 201
+    run_jobs(client)
+    assert found(client, "net sales of Bolt", k=1) == ["BOLT_AGAIN"]
+    assert client.get("/v1/documents?state=unreadable").json()["total"] == 0
+
+
+def test_a_twin_that_the_caller_may_not_know_of_is_not_named(client: TestClient) -> None:
+    client.app.dependency_overrides[auth.identify] = lambda: auth.Caller("ann", "company = 'Acme'", True)
+    try:
+        answer = upload(client, "mine.md", Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes())
+        assert answer.status_code == 409
+        assert "another document" in answer.json()["error"]["message"]
+        assert "BOLT" not in answer.text
+    finally:
+        client.app.dependency_overrides.clear()
 
 
 @pytest.mark.parametrize(("name", "data", "form", "status"), [

@@ -20,11 +20,12 @@ from ragtune.recipe.schema import Recipe
 from ragtune.retrieval.index import Index
 from ragtune.server.database import Database
 from ragtune.server.errors import Rejected
-from ragtune.server.jobs.kinds import Kind, find_kind, folder_of, free_folder, set_settings
+from ragtune.server.jobs.kinds import Kind, check_trainable, find_kind, folder_of, free_folder, set_settings
 from ragtune.server.jobs.process import command
 from ragtune.server.jobs.queue import JobQueue, open_queue
-from ragtune.server.jobs.record import OPEN, Job, JobState, log_path, new_job
+from ragtune.server.jobs.record import OPEN, Job, JobState, discard_partial, log_path, new_job
 from ragtune.server.jobs.store import JobStore
+from ragtune.server.runs import name_run
 from ragtune.server.service import Service
 from ragtune.training.run import check_run_fits, open_run
 
@@ -104,10 +105,12 @@ class Jobs:
         with self._lock:
             store, queue = self._open()
             waiting = store.find_all(OPEN)
-            if len(waiting) >= MOST_OPEN:
+            if len(waiting) >= MOST_OPEN and kind.name != "index":  # an upload that was taken in is to be indexed
                 raise Rejected(409, f"{len(waiting)} jobs wait. Cancel some, or come again when they are done.",
                                code="too_many_jobs")
             plan = self._plan(kind, recipe, dict(names or {}), {store.plan(job.id).get("out", "") for job in waiting})
+            if kind.name == "train":
+                check_trainable(recipe)
             job = new_job(kind.name, self.recipe.name, {**settings, **(names or {})}, caller)
             store.add(job, plan)
             queue.put(job.id)
@@ -138,6 +141,8 @@ class Jobs:
         if not job.has_ended:
             self._open()[0].cancel(job_id)
             after = self.find(job_id)
+            if after.state == "cancelled" and job.interruptions:
+                discard_partial(self._open()[0].plan(job_id))
             if after.state == "cancelled" or after.is_cancelling:
                 return after
             job = after
@@ -245,9 +250,12 @@ class Jobs:
             return
         run = open_run(folder)
         fingerprint = str(getattr(self.service.generator, "fingerprint", ""))
-        check_run_fits(run, self.service.index.id, prompt_hash(self.recipe.answering.names_rows), fingerprint,
-                       allow_mismatch=True)
-        self.service.add_adapter("tuned" if folder.name == "run" else folder.name.removeprefix("run-"), run.adapter)
+        index = self.service.index
+        warning = check_run_fits(run, index.id, prompt_hash(self.recipe.answering.names_rows), fingerprint,
+                                 grown_from=index.grown_from)
+        if warning:
+            logger.warning("%s", warning)
+        self.service.add_adapter(name_run(folder), run.adapter, str(run.manifest.get("index_id") or ""))
 
 
 def is_stale(index: Index) -> bool:
