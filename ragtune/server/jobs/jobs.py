@@ -52,7 +52,9 @@ class Jobs:
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
         self._is_serving = False
+        self._since = 0.0
         self._seen: set[str] = set()
+        self._taking = threading.Lock()
 
     def open(self) -> None:
         """Go on with the jobs there are. Called when the server starts."""
@@ -113,7 +115,7 @@ class Jobs:
                 check_trainable(recipe)
             job = new_job(kind.name, self.recipe.name, {**settings, **(names or {})}, caller)
             store.add(job, plan)
-            queue.put(job.id)
+            queue.put(job.id, goes_first=kind.name == "index")  # an upload does not wait for days of training
             self._run_worker()
         return job
 
@@ -125,15 +127,20 @@ class Jobs:
             return waiting[-1] if waiting else self.submit("index", caller=caller)
 
     def find(self, job_id: str) -> Job:
-        """Return a job. Raises Rejected (404) where there is none of this id."""
+        """Return a job; what it made is served when it is said to be done. Raises Rejected (404) where there is none of this
+        id."""
         job = self._open()[0].find(job_id) if self._exist() else None
         if job is None:
             raise Rejected(404, f"there is no job '{job_id[:80]}'. See GET /v1/jobs.", code="job_not_found")
+        self._take_in_once(job)
         return job
 
     def find_all(self, states: tuple[JobState, ...] = (), kind: str | None = None, limit: int = 100) -> list[Job]:
         """Return jobs, the newest first."""
-        return self._open()[0].find_all(states, kind, limit) if self._exist() else []
+        found = self._open()[0].find_all(states, kind, limit) if self._exist() else []
+        for job in found:
+            self._take_in_once(job)
+        return found
 
     def cancel(self, job_id: str) -> Job:
         """Drop a waiting job, stop a running one. Raises Rejected: 404 for none, 409 for one that has ended."""
@@ -194,7 +201,8 @@ class Jobs:
         """Have a worker running, and somebody who looks after it, while the server does."""
         with self._lock:
             if self._is_serving and self._watcher is None:
-                self._seen = {job.id for job in self._open()[0].ended_since(time.time() - SKEW_S)}
+                self._since = time.time()
+                self._seen = {job.id for job in self._open()[0].ended_since(self._since - SKEW_S)}
                 self._start_worker()
                 self._watcher = threading.Thread(target=self._watch, name="jobs", daemon=True)
                 self._watcher.start()
@@ -212,7 +220,7 @@ class Jobs:
 
     def _watch(self) -> None:
         """Look after the worker, and serve what jobs have made, until the server stops."""
-        since, fails, started = time.time(), 0, time.monotonic()
+        since, fails, started = self._since, 0, time.monotonic()
         store = self._open()[0]
         while not self._closing.wait(LOOK_S):
             if self._worker is not None and self._worker.poll() is not None:
@@ -225,11 +233,18 @@ class Jobs:
             try:
                 for job in store.ended_since(since - SKEW_S):
                     since = max(since, job.ended)
-                    if job.id not in self._seen:
-                        self._seen.add(job.id)
-                        self.take_in(job)
+                    self._take_in_once(job)
             except RagtuneError as error:
                 logger.warning("%s", error)
+
+    def _take_in_once(self, job: Job) -> None:
+        """Take in a job that has ended since this server began, whoever sees that first; others wait until it is done."""
+        if not job.has_ended or job.id in self._seen or self._watcher is None or job.ended < self._since - SKEW_S:
+            return
+        with self._taking:
+            if job.id not in self._seen:
+                self.take_in(job)
+                self._seen.add(job.id)
 
     def take_in(self, job: Job) -> None:
         """Serve what a job that has ended made: the index as it is now, a new adapter."""

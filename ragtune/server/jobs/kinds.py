@@ -171,7 +171,10 @@ def set_settings(recipe: Recipe, kind: Kind, settings: Mapping[str, Any]) -> Rec
         for section in sections:
             entry = entry[section]
         entry[field] = value
-    return check_recipe(values, "the settings") if settings else recipe
+    try:
+        return check_recipe(values, "the settings") if settings else recipe
+    except RecipeError as error:
+        raise RecipeError(str(error).rpartition("\nDo:")[0] or str(error)) from None
 
 
 def check_trainable(recipe: Recipe) -> None:
