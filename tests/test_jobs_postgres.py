@@ -60,10 +60,11 @@ def test_jobs_live_in_postgresql(url: str, tmp_path: Path) -> None:
     ran: list[str] = []
     queue = open_queue("t", url, tmp_path / "unused", ran.append)
     queue.put("a")
-    queue.put("b", goes_first=True)
-    assert queue.waiting() == ["b", "a"]
+    queue.put("b", "index")
+    queue.put("c", "train", is_begun=True)
+    assert queue.waiting() == ["c", "b", "a"]
     queue.huey.execute(queue.huey.dequeue())
-    assert (ran, queue.waiting()) == (["b"], ["a"])
+    assert (ran, queue.waiting()) == (["c"], ["b", "a"])
     assert not (tmp_path / "unused").exists()
     with pytest.raises(DatabaseError, match="relation"):
         database.ask("select * from nothing")

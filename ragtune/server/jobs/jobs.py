@@ -115,7 +115,7 @@ class Jobs:
                 check_trainable(recipe)
             job = new_job(kind.name, self.recipe.name, {**settings, **(names or {})}, caller)
             store.add(job, plan)
-            queue.put(job.id, goes_first=kind.name == "index")  # an upload does not wait for days of training
+            queue.put(job.id, kind.name)
             self._run_worker()
         return job
 

@@ -92,7 +92,7 @@ class Worker:
         queued = set(self.queue.waiting())
         for job in reversed(self.store.find_all(WAITING)):
             if job.id not in queued:
-                self.queue.put(job.id, goes_first=job.state == "interrupted" or job.kind == "index")
+                self.queue.put(job.id, job.kind, is_begun=job.state == "interrupted")
 
     def _put_back(self, job_id: str) -> None:
         job = self.store.find(job_id)
