@@ -290,20 +290,3 @@ def test_names_are_made_safe() -> None:
             safe_name(name)
 
 
-@pytest.mark.real
-def test_an_upload_is_found_after_the_real_job(home: Recipe, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(Path(home.work), tmp_path / "work")
-    service = open_service(home.model_copy(update={"work": str(tmp_path / "work")}))
-    with TestClient(create_app(service), base_url="http://127.0.0.1", client=("127.0.0.1", 50000)) as client:
-        job = upload(client, "HAND_2021_10K.md", HAND).json()["job"]
-        events = client.get(f"/v1/jobs/{job['id']}/events").text
-        assert "event: progress" in events
-        assert "event: done" in events
-        for _ in range(200):
-            if "HAND_2021_10K" in found(client, "net sales of Hand"):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("it is not found")
