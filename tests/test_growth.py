@@ -1,4 +1,4 @@
-"""An index that documents came to or left is known as grown from the one before, and what was tuned with that still serves."""
+"""An index that documents came to or left is known as grown from the one before; what was tuned with that still serves."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def write_run(folder: Path, **entries: str) -> Path:
 def test_a_run_of_an_index_before_fits_and_of_another_does_not(tmp_path: Path) -> None:
     run = open_run(write_run(tmp_path / "run", prompt_hash="p", index_id="i-1"))
     assert check_run_fits(run, "i-1", "p", "base-1") == ""
-    assert "documents were added or removed since (now i-2)" in check_run_fits(run, "i-2", "p", "base-1", grown_from=("i-1",))
+    said = check_run_fits(run, "i-2", "p", "base-1", grown_from=("i-1",))
+    assert "documents were added or removed since (now i-2)" in said
     for used in (("i-2", "p", "base-1", False, ("i-0",)), ("i-2", "q", "base-1", False, ("i-1",)),
                  ("i-2", "p", "base-2", True, ("i-1",))):
         with pytest.raises(RunError):

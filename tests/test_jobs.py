@@ -277,8 +277,8 @@ def test_settings_name_no_file_and_no_model(tmp_path: Path) -> None:
     ("train", "training.lr", float("inf")), ("train", "training.lr", float("nan")), ("train", "training.max_steps", 10**30),
     ("train", "training.target_modules", ["q_proj"] * 101), ("train", "training.target_modules", ["q" * 2001]),
     ("train", "training.target_modules", [float("-inf")]), ("dataset", "dataset.split_by", "a\0b"),
-    ("dataset", "dataset.split_by", "\ud800"), ("evaluate", "evaluation.where", "((("), ("train", "training.method", "x" * 99),
-    ("train", "training.lr", -1), ("train", "training.batch_size", None), ("evaluate", "evaluation.recall_at", 1e300)])
+    ("dataset", "dataset.split_by", "\ud800"), ("evaluate", "evaluation.where", "((("),
+    ("train", "training.method", "x" * 99), ("train", "training.lr", -1), ("train", "training.batch_size", None), ("evaluate", "evaluation.recall_at", 1e300)])
 def test_what_no_job_could_use_is_refused_when_it_is_asked_for(tmp_path: Path, kind: str, key: str, value: Any) -> None:
     jobs = Jobs(SimpleNamespace(), recipe_of(tmp_path), tmp_path / "server")
     with pytest.raises(RecipeError, match=key.rpartition(".")[2]) as refused:
@@ -291,7 +291,8 @@ def test_what_a_client_may_set_is_a_short_list(tmp_path: Path) -> None:
     """No file, no model, no other machine, and not the check that keeps a job from taking all memory."""
     allowed = {name: allowed_settings(kind) for name, kind in KINDS.items()}
     assert allowed["index"] == [], "an index built in another way would fit no run, and be undone by the next upload"
-    assert {key.split(".")[0] for keys in allowed.values() for key in keys} == {"dataset", "retrieval", "training", "evaluation"}
+    sections = {key.split(".")[0] for keys in allowed.values() for key in keys}
+    assert sections == {"dataset", "retrieval", "training", "evaluation"}
     assert not {"training.report_to", "training.check_memory", "training.reinforce.rewards"} & set(allowed["train"])
     for kind, key, value in (("train", "training.report_to", ["wandb"]), ("train", "training.check_memory", False),
                              ("index", "index.chunk_tokens", 40), ("evaluate", "k" * 10**6, 1)):

@@ -130,8 +130,8 @@ def test_a_job_runs_to_its_end_over_postgresql(url: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(jobs_module, "WORKER", "job_fakes")
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "steps").write_text("3 count")
-    recipe = check_recipe({"name": f"{NAME}b", "work": str(tmp_path / "work"), "documents": {"folder": str(tmp_path / "documents")},
-                           "server": {"database": url}}, "test")
+    recipe = check_recipe({"name": f"{NAME}b", "work": str(tmp_path / "work"), "server": {"database": url},
+                           "documents": {"folder": str(tmp_path / "documents")}}, "test")
     jobs = jobs_module.Jobs(SimpleNamespace(), recipe, tmp_path / "server")
     jobs.take_in = lambda job: None
     jobs.open()

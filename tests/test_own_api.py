@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -290,3 +292,54 @@ def test_names_are_made_safe() -> None:
             safe_name(name)
 
 
+
+
+def test_what_is_answered_as_taken_is_on_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, sidecar and the names in the folders are forced out before the 201: a power cut loses none of them."""
+    forced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        forced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert upload(client, "HAND_2021_10K.md", HAND).status_code == 201
+    server = str(client.jobs.folder.resolve())
+    assert [path.removeprefix(server) for path in forced][-1] == "/uploads", "the folder last, with all names in it"
+    assert any(path.startswith(f"{server}/uploads/.incoming/") for path in forced)
+    assert any(path.startswith(f"{server}/uploads/.HAND_2021_10K.md.json") for path in forced)
+    assert server in forced, "that there is a folder of uploads"
+
+
+def test_a_kill_between_sidecar_and_file_is_mended(client: TestClient) -> None:
+    upload(client, "HAND_2021_10K.md", HAND)
+    run_jobs(client)
+    library = Library(client.jobs.folder)
+    before = library.entries()[0]
+    sidecar = library.folder / ".HAND_2021_10K.md.json"
+    sidecar.write_text(json.dumps({**before.to_dict(), "sha256": "0" * 64, "bytes": 3}))
+    (library.folder / ".x.json.1234.tmp").write_text("{")
+    (library.folder / ".incoming").mkdir(exist_ok=True)
+    (library.folder / ".incoming" / "left.md").write_text("half")
+    library.sweep(older_than_s=-1)
+    assert library.entries() == [before]
+    assert not list(library.folder.glob("*.tmp"))
+    assert not list((library.folder / ".incoming").iterdir())
+    assert client.get("/v1/documents?state=waiting").json()["total"] == 0
+
+
+def test_two_servers_of_one_folder_take_a_name_once(client: TestClient) -> None:
+    """Each looks while the other cannot write."""
+    library = Library(client.jobs.folder)
+    answers: list[int] = []
+    with library.changing():
+        threads = [threading.Thread(target=lambda n=n: answers.append(
+            upload(client, "HAND_2021_10K.md", f"{HAND}{n}").status_code)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        assert answers == []
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [201, 409, 409]

@@ -265,8 +265,8 @@ def check_twins(incoming: Sequence[Incoming], there: Mapping[str, str], seen: Co
         twin = known.setdefault(each.sha256, each.document)
         if twin.casefold() != each.document.casefold():
             shown = f"'{twin}'" if twin in seen or twin in [other.document for other in incoming] else "another document"
-            raise Rejected(409, f"'{each.file}' holds the same bytes as {shown}, and the same is indexed once. Leave it out, "
-                                "or delete the other first.", param="files", code="duplicate_document")
+            raise Rejected(409, f"'{each.file}' holds the same bytes as {shown}, and the same is indexed once. Leave it "
+                                "out, or delete the other first.", param="files", code="duplicate_document")
 
 
 def _flag(form: FormData, name: str, default: bool) -> bool:
