@@ -22,9 +22,10 @@ from ragtune.server import auth
 from ragtune.server.app import create_app
 from ragtune.server.jobs import jobs as jobs_module
 from ragtune.server.jobs.process import do_job
-from ragtune.server.library import Library, safe_name
+from ragtune.server.library import Library
 from ragtune.server.service import open_service
 from ragtune.server.state import open_state
+from ragtune.server.uploads import safe_name
 
 HAND = "# Hand Corp annual report\n\n(in millions)\n2021 2020\nNet sales $ 88 $ 77\n"
 
@@ -155,14 +156,14 @@ def test_a_document_is_replaced_where_that_is_said(client: TestClient) -> None:
 
 
 def test_what_cannot_be_read_is_listed(client: TestClient) -> None:
-    assert upload(client, "broken.pdf", b"%PDF-1.7 rubbish").status_code == 201
+    assert upload(client, "broken.pdf", b"%PDF-1.7 rubbish %%EOF").status_code == 201
     assert upload(client, "twin.md", Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes()
                   ).status_code == 201
     run_jobs(client)
     listed = {each["name"]: each for each in client.get("/v1/documents?state=unreadable").json()["data"]}
     assert set(listed) == {"broken", "twin"}
     assert listed["twin"]["reason"] == "another document has the same bytes"
-    assert "truncated" in listed["broken"]["reason"]
+    assert "the PDF is broken" in listed["broken"]["reason"]
 
 
 @pytest.mark.parametrize(("name", "data", "form", "status"), [

@@ -65,7 +65,7 @@ class Kept(BaseModel):
 
 def describe_assistant(service: Service, caller: Caller) -> Assistant:
     """Return what the caller may know of the assistant."""
-    seen = visible_documents(service.index, caller.tenant_filter)
+    seen = service.index_for(caller.tenant_filter).documents()
     served = service.models()
     models = [AskedModel(id=model.id, label=label_of(model, service.recipe.name)) for model in served]
     open_book = [label for label, model in zip(models, served) if model.has_retrieval]
@@ -125,18 +125,9 @@ def find_examples(recipe: Recipe, documents: list[Document]) -> list[str]:
 
 def visible_documents(index: Index, where: str | None) -> list[Document]:
     """Return the documents of which a filter keeps something; all without one. Raises QuestionError for a bad filter."""
-    documents = index.documents()
     if not where:
-        return documents
+        return index.documents()
     import numpy as np
 
     rows = index.rows_kept(parse_filter(where))
-    return [documents[place] for place in np.unique(index.places[rows, 0]).tolist()]
-
-
-def may_see(index: Index, where: str | None, document: Document, number: int) -> bool:
-    """Tell whether a filter keeps a page of a document."""
-    if not where:
-        return True
-    checked = parse_filter(where).check(index.columns(), index.pack.metadata.sidecar)
-    return checked.matches({**document.metadata, "document": document.name, "page": number})
+    return [index.store.documents[place] for place in np.unique(index.places[rows, 0]).tolist()]

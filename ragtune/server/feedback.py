@@ -21,7 +21,6 @@ from ragtune.errors import IndexFolderError
 from ragtune.records import Hit
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.facets import may_see
 from ragtune.server.state import State
 from ragtune.stages.feedback import FILE
 
@@ -67,19 +66,15 @@ def routes(state: State) -> APIRouter:
 def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
     """Return the judgement with the prompt that was asked. Raises QuestionError, UnknownModel, and Rejected (409) where the
     passages are no longer in the index."""
-    service, recipe, index = state.service, state.recipe, state.service.index
+    service, recipe, index = state.service, state.recipe, state.service.index_for(caller.tenant_filter)
     model = service.find_model(body.model)
-    seen = {document.name: document for document in index.documents()}
     hits = []
     for rank, chunk_id in enumerate(body.passages, start=1):
         try:
-            chunk = index.chunk(chunk_id)
+            hits.append(Hit(index.chunk(chunk_id), 0.0, rank, "feedback"))
         except IndexFolderError:
-            chunk = None
-        if chunk is None or not may_see(index, caller.tenant_filter, seen[chunk.document], chunk.page):
             raise Rejected(409, f"passage {rank} is no longer among the documents: they have changed since. Ask again.",
-                           "passages", "passages_changed")
-        hits.append(Hit(chunk, 0.0, rank, "feedback"))
+                           "passages", "passages_changed") from None
     answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
     with use_pack(recipe.pack):
         (prompt, passages), = answerer.fit_prompts([(check_question(body.question), hits)])
