@@ -98,8 +98,8 @@ def routes(state: State) -> APIRouter:
         document = find_document(state.service.index_for(caller.tenant_filter), name, number)
         path = picture_of(state.service, document)
         if path is None:
-            raise Rejected(404, f"'{name[:200]}' cannot be drawn: it is no PDF, its file has changed since it was indexed, or "
-                                "the recipe masks what a picture would show.")
+            raise Rejected(404, f"'{name[:200]}' cannot be drawn: it is no PDF, its file has changed since it was indexed, "
+                                "or the recipe masks what a picture would show.")
         try:
             png = draw_page(path, number, width)
         except DocumentError as error:
@@ -111,7 +111,7 @@ def routes(state: State) -> APIRouter:
 
 
 def find_document(index: Index, name: str, number: int) -> Document:
-    """Return a document that has this page. Raises Rejected (404), also for one that ``index``, the caller's, does not hold."""
+    """Return a document that has this page. Raises Rejected (404); ``index`` is the caller's own."""
     seen = {document.name for document in index.documents()}
     if name not in seen:
         raise Rejected(404, f"there is no document '{name[:200]}'.{nearest(name, seen)}")
@@ -123,8 +123,7 @@ def find_document(index: Index, name: str, number: int) -> Document:
 
 
 def show_page(index: Index, service: Service, name: str, number: int, quote: str) -> ShownPage:
-    """Return a page of the caller's index with the place of a quote; personal data is masked as in passages. Raises Rejected.
-    """
+    """Return a page of the caller's index with the place of a quote, masked as passages are. Raises Rejected."""
     document, recipe = find_document(index, name, number), service.recipe
     text = service.guardrails.mask_shown(next(page.text for page in document.pages if page.number == number))
     spot = find_quote(text, quote) if quote.strip() else None
