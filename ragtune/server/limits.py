@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ragtune.files import hide_passwords
 from ragtune.server.auth import CALLER, Gate, is_own_name, open_gate
 from ragtune.server.errors import Rejected, error_body
 from ragtune.server.state import State
@@ -257,5 +258,4 @@ class Redacting(logging.Filter):
 
 def hide_keys(text: str) -> str:
     """Return a text with what looks like an API key, or a password in a URL, blanked out."""
-    text = re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)
-    return re.sub(r"(\b[a-z][a-z0-9+]{2,20}://[^\s:/@]{0,100}:)[^\s@/]{1,200}@", r"\1…@", text)
+    return str(hide_passwords(re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)))
