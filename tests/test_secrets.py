@@ -23,21 +23,36 @@ URL = "postgresql://me:s3cr3t-pass@db.example:5432/ragtune"
 SHOWN = "postgresql://me:…@db.example:5432/ragtune"
 
 
-@pytest.mark.parametrize(("text", "shown"), [
-    (URL, SHOWN), (f"cannot reach {URL}, sorry", f"cannot reach {SHOWN}, sorry"),
-    ("postgresql://me:p@ss@host/db", "postgresql://me:…@host/db"),
-    ("postgresql://:only@host/db", "postgresql://:…@host/db"),
-    ("postgresql+psycopg://me:a%2Fb@host", "postgresql+psycopg://me:…@host"),
-    ("postgresql://host/db?user=me&password=abc&x=1", "postgresql://host/db?user=me&password=…&x=1"),
-    ("postgresql://host/db?sslpassword=abc", "postgresql://host/db?sslpassword=…"),
-    ("https://user:token@collector:4318/v1", "https://user:…@collector:4318/v1")])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (URL, SHOWN),
+        (f"cannot reach {URL}, sorry", f"cannot reach {SHOWN}, sorry"),
+        ("postgresql://me:p@ss@host/db", "postgresql://me:…@host/db"),
+        ("postgresql://:only@host/db", "postgresql://:…@host/db"),
+        ("postgresql+psycopg://me:a%2Fb@host", "postgresql+psycopg://me:…@host"),
+        ("postgresql://host/db?user=me&password=abc&x=1", "postgresql://host/db?user=me&password=…&x=1"),
+        ("postgresql://host/db?sslpassword=abc", "postgresql://host/db?sslpassword=…"),
+        ("https://user:token@collector:4318/v1", "https://user:…@collector:4318/v1"),
+    ],
+)
 def test_passwords_in_urls_are_blanked_out(text: str, shown: str) -> None:
     assert hide_passwords(text) == hide_keys(text) == shown
     assert hide_passwords({"a": [text, 1, None], "b": {"c": text}}) == {"a": [shown, 1, None], "b": {"c": shown}}
 
 
-@pytest.mark.parametrize("text", ["http://localhost:8080/v1", "postgresql://me@host/db", "hf:owner/name", "a: b@c", "12:30@noon",
-                                  "http://[::1]:8000/", "see https://a.example/b and mail me: x@y.example"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://localhost:8080/v1",
+        "postgresql://me@host/db",
+        "hf:owner/name",
+        "a: b@c",
+        "12:30@noon",
+        "http://[::1]:8000/",
+        "see https://a.example/b and mail me: x@y.example",
+    ],
+)
 def test_what_holds_no_password_stays(text: str) -> None:
     assert hide_passwords(text) == text
 
@@ -52,7 +67,9 @@ def test_neither_manifest_nor_printed_recipe_nor_error_holds_it(tmp_path: Path) 
     recipe = check_recipe({"server": {"database": URL, "telemetry": "http://a:s3cr3t-pass@c:4318"}}, "test")
     made = write_manifest(tmp_path, "dataset", recipe=recipe.model_dump(mode="json"))
     assert "s3cr3t" not in (tmp_path / "manifest.json").read_text()
-    assert read_manifest(tmp_path, "dataset")["recipe"]["server"]["database"] == made["recipe"]["server"]["database"] == SHOWN
+    assert (
+        read_manifest(tmp_path, "dataset")["recipe"]["server"]["database"] == made["recipe"]["server"]["database"] == SHOWN
+    )
     assert yaml.safe_load(render_recipe(recipe))["server"]["database"] == SHOWN
     with pytest.raises(RecipeError) as error:
         check_recipe({"server": {"database": [URL], "port": URL}}, "test")

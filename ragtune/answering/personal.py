@@ -35,8 +35,8 @@ _MONEY = (r"(?:[$€£¥₹%]|\b(?:EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|C
 _BEFORE = re.compile(_MONEY + r"[ \u00a0]{0,2}$", re.IGNORECASE)
 _AFTER = re.compile(r"[ \u00a0]{0,2}" + _MONEY, re.IGNORECASE)
 _ANYWHERE = re.compile(_MONEY, re.IGNORECASE)
-_CARD_WORD = re.compile(r"card|visa\b|mastercard|amex|american express|maestro|diners|discover\b|karte|carte|tarjeta|\bPAN\b",
-                        re.IGNORECASE)
+_CARD_WORD = re.compile(
+    r"card|visa\b|mastercard|amex|american express|maestro|diners|discover\b|karte|carte|tarjeta|\bPAN\b", re.IGNORECASE)
 _SSN = re.compile(r"(?<![\w.,$-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-]|[.,]\d)")
 _PHONE = re.compile(
     r"(?<![\w.,$€£+(-])(?:"
