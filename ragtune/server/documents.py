@@ -20,9 +20,9 @@ from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_holdings
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
-from ragtune.server.library import Incoming, Library, Upload, safe_name
+from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
-from ragtune.server.uploads import check_upload
+from ragtune.server.uploads import check_upload, safe_name
 
 MAX_FILES = 100
 EVERYBODY = Caller("server")

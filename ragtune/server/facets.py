@@ -123,9 +123,11 @@ def find_examples(recipe: Recipe, documents: list[Document]) -> list[str]:
     return list(found.values())
 
 
-def kept_documents(index: Index, where: str) -> list[Document]:
-    """Return the documents of an index of which a filter keeps something. Raises QuestionError for a bad filter."""
+def visible_documents(index: Index, where: str | None) -> list[Document]:
+    """Return the documents of which a filter keeps something; all without one. Raises QuestionError for a bad filter."""
+    if not where:
+        return index.documents()
     import numpy as np
 
-    places = index.places[index.rows_kept(parse_filter(where)), 0]
-    return [index.store.documents[place] for place in np.unique(places).tolist()]
+    rows = index.rows_kept(parse_filter(where))
+    return [index.store.documents[place] for place in np.unique(index.places[rows, 0]).tolist()]

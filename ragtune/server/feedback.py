@@ -68,17 +68,15 @@ def routes(state: State) -> APIRouter:
 def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
     """Return the judgement with the prompt that was asked. Raises QuestionError, UnknownModel, and Rejected (409) where the
     passages are no longer in the index."""
-    service, recipe = state.service, state.recipe
-    index = service.index_for(caller.tenant_filter)
+    service, recipe, index = state.service, state.recipe, state.service.index_for(caller.tenant_filter)
     model = service.find_model(body.model)
     hits = []
     for rank, chunk_id in enumerate(body.passages, start=1):
         try:
-            chunk = index.chunk(chunk_id)
+            hits.append(Hit(index.chunk(chunk_id), 0.0, rank, "feedback"))
         except IndexFolderError:
             raise Rejected(409, f"passage {rank} is no longer among the documents: they have changed since. Ask again.",
                            "passages", "passages_changed") from None
-        hits.append(Hit(chunk, 0.0, rank, "feedback"))
     answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
     with use_pack(recipe.pack):
         question = as_asked(recipe, check_question(body.question))

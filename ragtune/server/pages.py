@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
-from ragtune.answering.personal import mask_personal
 from ragtune.documents.pack import current_pack, use_pack
 from ragtune.documents.spot import find_quote
 from ragtune.documents.view import Box, Places, draw_page, find_places
@@ -17,11 +16,11 @@ from ragtune.errors import DocumentError, QuestionError, nearest
 from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Document
-from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.facets import Assistant, Kept, describe_assistant, kept_documents
+from ragtune.server.facets import Assistant, Kept, describe_assistant, visible_documents
+from ragtune.server.service import Service
 from ragtune.server.state import State
 
 FOLDER = Path(__file__).parent / "pages"
@@ -81,28 +80,26 @@ def routes(state: State) -> APIRouter:
     @router.get("/v1/filter", summary="Check a filter", response_model=Kept, responses=errors)
     def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> Kept:
         """How many documents a filter keeps, or what is wrong with it."""
-        index = state.service.index_for(caller.tenant_filter)
         try:
-            parse_filter(where).check(index.columns(), index.pack.metadata.sidecar)
+            return Kept(documents=len(visible_documents(state.service.index_for(caller.tenant_filter), where)))
         except QuestionError as error:
             return Kept(problem=str(error))
-        return Kept(documents=len(kept_documents(index, where)))
 
     @router.get("/documents/{name:path}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
     def document_page(name: str, number: int, caller: Asker,
                       quote: Annotated[str, Query(max_length=4000, examples=["Net sales 2022: 4,210"])] = "") -> ShownPage:
         """The text of a page, and where a quote stands in it and on its picture."""
-        return show_page(state.service.index_for(caller.tenant_filter), state.recipe, name, number, quote)
+        return show_page(state.service.index_for(caller.tenant_filter), state.service, name, number, quote)
 
     @router.get("/documents/{name:path}/pages/{number}/picture", summary="Draw a page", response_class=Response,
                 responses={**errors, 200: {"content": {"image/png": {}}}})
     def picture(name: str, number: int, caller: Asker, width: Annotated[int, Query(ge=100, le=2000)] = 1000) -> Response:
         """The page of a PDF as PNG, `width` pixels wide or less."""
         document = find_document(state.service.index_for(caller.tenant_filter), name, number)
-        path = pdf_of(state.recipe, document)
+        path = picture_of(state.service, document)
         if path is None:
-            raise Rejected(404, f"'{name}' cannot be drawn: it is no PDF, its file has changed since it was indexed, or "
-                                "personal data is masked here.")
+            raise Rejected(404, f"'{name[:200]}' cannot be drawn: it is no PDF, its file has changed since it was indexed, "
+                                "or the recipe masks what a picture would show.")
         try:
             png = draw_page(path, number, width)
         except DocumentError as error:
@@ -114,10 +111,10 @@ def routes(state: State) -> APIRouter:
 
 
 def find_document(index: Index, name: str, number: int) -> Document:
-    """Return a document of an index, the caller's own, that has this page. Raises Rejected (404)."""
-    names = [document.name for document in index.documents()]
-    if name not in names:
-        raise Rejected(404, f"there is no document '{name[:200]}'.{nearest(name, names)}")
+    """Return a document that has this page. Raises Rejected (404); ``index`` is the caller's own."""
+    seen = {document.name for document in index.documents()}
+    if name not in seen:
+        raise Rejected(404, f"there is no document '{name[:200]}'.{nearest(name, seen)}")
     document = index.document(name)
     numbers = [page.number for page in document.pages]
     if number not in numbers:
@@ -125,12 +122,12 @@ def find_document(index: Index, name: str, number: int) -> Document:
     return document
 
 
-def show_page(index: Index, recipe: Recipe, name: str, number: int, quote: str) -> ShownPage:
-    """Return a page with the place of a quote. Raises Rejected."""
-    document = find_document(index, name, number)
-    text = mask_text(recipe, next(page.text for page in document.pages if page.number == number))
+def show_page(index: Index, service: Service, name: str, number: int, quote: str) -> ShownPage:
+    """Return a page of the caller's index with the place of a quote, masked as passages are. Raises Rejected."""
+    document, recipe = find_document(index, name, number), service.recipe
+    text = service.guardrails.mask_shown(next(page.text for page in document.pages if page.number == number))
     spot = find_quote(text, quote) if quote.strip() else None
-    path = pdf_of(recipe, document)
+    path = picture_of(service, document)
     places = Places(0, 0)
     if path is not None and quote.strip():
         try:
@@ -144,14 +141,9 @@ def show_page(index: Index, recipe: Recipe, name: str, number: int, quote: str) 
                      lines=_show(places.lines), amount=_show(places.amount))
 
 
-def is_masked(recipe: Recipe) -> bool:
-    """Tell whether personal data is taken out of what documents show."""
-    return recipe.guardrails.personal_data.passages == "mask"
-
-
-def mask_text(recipe: Recipe, text: str) -> str:
-    """Return a text of a document as the recipe lets it be shown."""
-    return mask_personal(text, recipe.guardrails.personal_data.kinds)[0] if is_masked(recipe) else text
+def picture_of(service: Service, document: Document) -> Path | None:
+    """Return the file of a PDF that may be drawn: of none where personal data is masked, which a picture would show."""
+    return None if service.guardrails.masks_passages else pdf_of(service.recipe, document)
 
 
 def _show(boxes: tuple[Box, ...]) -> list[ShownBox]:
@@ -162,10 +154,7 @@ _HASHES: dict[tuple[str, int, int], str] = {}
 
 
 def pdf_of(recipe: Recipe, document: Document) -> Path | None:
-    """Return the file of a PDF as long as it is the one that was indexed, else None; no picture is masked, so that there is
-    none where personal data is."""
-    if is_masked(recipe):
-        return None
+    """Return the file of a PDF as long as it is the one that was indexed, else None."""
     path = Path(recipe.documents.folder) / document.path
     if path.suffix.lower() != ".pdf":
         return None
