@@ -61,7 +61,8 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     said = {400: "Something in the request is wrong.", 401: "No API key, or not one of this server.",
             403: "The API key may not do this.", 404: "There is no such thing.", 409: "It stands against what is there.",
             413: "Too large.", 415: "Of a kind that is not taken.", 429: "Too many requests: come again after Retry-After.",
-            500: "The server's own fault; its log says more under the request's id.", 503: "Not ready yet.",
+            500: "The server's own fault; its log says more under the request's id.",
+            503: "It is stopping: ask again after Retry-After, or another server.",
             504: "It took longer than server.timeout_s."}
     return {status: {"model": ErrorBody, "description": said.get(status, "An error.")} for status in statuses}
 
@@ -121,10 +122,12 @@ def install_errors(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        message = str(error.detail)
+        message, headers = str(error.detail), dict(error.headers or {})
         if error.status_code in (404, 405) and message in ("Not Found", "Method Not Allowed"):
             message = f"there is no {request.method} {request.url.path} here. See /docs for what there is."
-        return error_response(request, error.status_code, message, headers=error.headers)
+        if error.status_code == 405:
+            headers["Allow"] = allowed_methods(request, headers.get("Allow", ""))
+        return error_response(request, error.status_code, message, headers=headers)
 
     async def on_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # for the log: nobody reads it
@@ -136,6 +139,13 @@ def install_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_middleware(LastResort)
     app.add_middleware(RequestIds)
+
+
+def allowed_methods(request: Request, named: str) -> str:
+    """Return the methods that a request's path is documented with; a router names (``named``) those of one route alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    found = [method.upper() for method in request.app.openapi()["paths"].get(path, ())]
+    return ", ".join(found) or named
 
 
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:

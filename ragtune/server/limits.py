@@ -21,10 +21,10 @@ from ragtune.server.auth import CALLER, Gate, is_own_name, open_gate
 from ragtune.server.errors import Rejected, error_body
 from ragtune.server.state import State
 
-PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
+PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/openapi.json"))
 """What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
-PUBLIC_FOLDERS = ("/static/", "/reports/")
-"""Where the web page's own files lie, and reports, whose addresses hold for an hour and are their own keys."""
+PUBLIC_FOLDERS = ("/static/", "/docs/", "/reports/")
+"""Where the web page's own files lie, those of the documentation, and reports, whose addresses hold for an hour and are their own keys."""
 UPLOADS = re.compile(r"/v1/documents(/|$)")
 """Paths whose requests may be as large as server.max_upload_mb says."""
 FAILURES_A_MINUTE = 30
@@ -36,9 +36,6 @@ HEADERS = {
                                "form-action 'self'; frame-ancestors 'self'",
 }
 """Set on every response that does not set them itself."""
-DOCUMENTATION = ("default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
-                 "'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com")
-"""The content policy of /docs and /redoc, whose page FastAPI writes."""
 _MIB = 1 << 20
 
 
@@ -200,13 +197,12 @@ class Body:
 
 def _with_headers(send: Send, path: str) -> Send:
     """Return a send that adds the headers which keep a browser from being used against its user."""
-    wanted = HEADERS | ({"Content-Security-Policy": DOCUMENTATION} if path in ("/docs", "/redoc") else {})
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             given: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
-            added = [(name.lower().encode(), value.encode()) for name, value in wanted.items()
+            added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()
                      if name.lower().encode() not in names]
             if path.startswith("/v1/") and b"cache-control" not in names:
                 added.append((b"cache-control", b"no-store"))

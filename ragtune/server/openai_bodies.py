@@ -82,7 +82,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
     where: Union[str, dict[str, Any], None] = Field(
         None, description="A filter on the documents, as a text or a mapping. It is joined with the API key's own.",
-        examples=["company = 'Norvane' and fiscal_year = 2022"])
+        examples=["company = 'Norvane Industries' and fiscal_year = 2022"])
     k: int | None = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
     draft: bool = Field(False, description="Stream also the unchecked draft, in the chunks' field `ragtune`.")
 

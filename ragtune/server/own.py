@@ -25,9 +25,10 @@ from ragtune.server.state import State
 Asker = Annotated[Caller, Depends(identify)]
 Admin = Annotated[Caller, Depends(identify_admin)]
 Where = Union[str, dict[str, Any], None]
-WHERE = Field(None, examples=["company = 'Norvane' and fiscal_year = 2022"],
+WHERE = Field(None, examples=["company = 'Norvane Industries' and fiscal_year = 2022"],
               description="A filter on the documents, as a text or a mapping; it is joined with the API key's own.")
-QUESTION = Field(examples=["What were Norvane's net sales in fiscal 2022?"], max_length=100_000)
+QUESTION = Field(examples=["What were Norvane's net sales in fiscal 2022?"], max_length=100_000,
+                 json_schema_extra={"minLength": 1, "pattern": r"\S"})
 STREAM = """event: found
 data: {"passages": [{"number": 1, "document": "NORVANE_2022_10K", "page": 7, ...}], "filter": "fiscal_year = 2022", ...}
 
@@ -120,45 +121,52 @@ def routes(state: State) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["ragtune"])
     service, recipe = state.service, state.recipe
 
-    @router.post("/ask", response_model=AskAnswer, responses={
+    @router.post("/ask", summary="Ask the documents", response_model=AskAnswer, responses={
         200: {"description": "The answer, whole or, with `stream`, as server-sent events.",
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}}},
         **describe_errors(400, 401, 404, 413, 429, 500, 504)})
     async def ask(body: AskBody, request: Request, caller: Asker) -> Any:
-        """Answer a question from the documents."""
+        """The answer, checked, with its citations, the passages it was read from, the filter they had to pass and the time each
+        part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text, and
+        `done` with all that an answer in one piece has; `error` where it fails.
+        """
         listener = Listener(service, _asking(body, caller))
         if not body.stream:
             return show_done(await listener.done(request), service, body)
         await listener.ask()
         return EventStream(_events(listener, service, body, request.scope), listener.cancel)
 
-    @router.post("/search", response_model=SearchAnswer, responses=describe_errors(400, 401, 413, 500))
+    @router.post("/search", summary="Find chunks without answering", response_model=SearchAnswer,
+                 responses=describe_errors(400, 401, 413, 500))
     async def search(body: SearchBody, caller: Asker) -> SearchAnswer:
-        """Find chunks without answering."""
+        """What a prompt would be made of: the best chunks with their places, scores and columns. What the question names (a
+        company, a year) narrows the search as it does for answers; `reasons` says how.
+        """
         begun = time.perf_counter()
         hits, trace = await service.turns.run(
             service.search, body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
         return SearchAnswer(hits=[_show_hit(hit) for hit in hits], filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
-    @router.get("/datasets", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/datasets", summary="List the datasets", response_model=FiguresList, responses=describe_errors(401, 403))
     def list_datasets(caller: Admin) -> FiguresList:
-        """List the datasets with their counts."""
+        """Rows that models are tuned on, with their counts. The newest first."""
         return _figures(state, "dataset")
 
-    @router.get("/runs", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/runs", summary="List the tuned runs", response_model=FiguresList, responses=describe_errors(401, 403))
     def list_runs(caller: Admin) -> FiguresList:
-        """List the tuned runs with their losses."""
+        """Tuned adapters with their losses and what they were tuned with. The newest first."""
         return _figures(state, "run")
 
-    @router.get("/evaluations", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/evaluations", summary="List the evaluations", response_model=FiguresList, responses=describe_errors(401, 403))
     def list_evaluations(caller: Admin) -> FiguresList:
-        """List the evaluations with their ladders."""
+        """How each model did in each setting: right, wrong, refused. The newest first."""
         return _figures(state, "evaluation")
 
-    @router.get("/evaluations/{name}/report", response_class=HTMLResponse, responses=describe_errors(400, 401, 403, 404))
+    @router.get("/evaluations/{name}/report", summary="Open the report of an evaluation", response_class=HTMLResponse,
+                responses=describe_errors(400, 401, 403, 404))
     def show_report(name: str, caller: Admin) -> HTMLResponse:
-        """Show the report page of an evaluation: one self-contained page, which reaches nothing outside itself."""
+        """One self-contained page, which reaches nothing outside itself."""
         path = find_folder(recipe, "evaluation", name) / "report.html"
         if not path.is_file():
             raise Rejected(404, f"the evaluation '{name[:80]}' has no report page. Evaluate again.", code="report_not_found")
