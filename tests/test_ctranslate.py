@@ -161,11 +161,13 @@ def test_eight_bits_are_a_quarter_of_the_weights_and_need_this_engine(section, c
 
     whole, small = open_generator(section), open_generator(section.model_copy(update={"quantization": "int8"}))
     said = small.generate(PROMPTS, 12)
-    assert len(said) == len(PROMPTS) and said == small.generate(PROMPTS, 12)
-    sizes = {json.loads((folder / "manifest.json").read_text())["compute_type"]: (folder / "weights/model.bin").stat().st_size
-             for folder in cache.iterdir() if folder.is_dir()}
+    assert len(said) == len(PROMPTS)
+    assert said == small.generate(PROMPTS, 12)
+    sizes = {json.loads((cache / name / "manifest.json").read_text())["compute_type"]:
+             (cache / name / "weights" / "model.bin").stat().st_size for name in folders(cache)}
     assert sizes["int8_float32"] < 0.4 * sizes["float32"]
-    assert whole._is_small and small._is_small
+    assert whole._is_small
+    assert small._is_small
     with pytest.raises(ValidationError, match="needs engine: ctranslate2"):
         Generator(quantization="int8")
 

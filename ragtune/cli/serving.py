@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ def describe(state: State, listener: socket.socket, as_json: bool) -> None:
                    f"  keys    {'needed: Authorization: Bearer KEY' if state.keys.needs_key else 'none needed'}\n"
                    f"  files   {state.folder}\n"
                    "Ctrl-C ends it.")
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()
 
 
 def run(app: Any, state: State, listener: socket.socket) -> int:

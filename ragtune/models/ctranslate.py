@@ -166,7 +166,7 @@ class CTranslateGenerator(LocalGenerator):
             return place in ended
 
         self._engine.generate_batch(
-            [self.chat.tokenizer.convert_ids_to_tokens(rows[place]) for place in places],
+            [self.chat.tokenizer.convert_ids_to_tokens(list(rows[place])) for place in places],
             max_batch_size=1 if self._is_small else 0, max_length=most, include_prompt_in_result=False,
             end_token=self.stop_ids, callback=step, **_drawing(sampling),
         )

@@ -7,7 +7,9 @@ every token, all rows of it, those that ended and the padding too. Here it has r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 from ragtune.models.spoken import SpokenBatch
@@ -85,7 +87,9 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
 
     choose = _chooser(sampling)
     read: Any
-    read, logits = zip(*(_read(model, row) for row in rows))
+    threads = torch.get_num_threads()
+    readers = map if len(rows) == 1 or threads == 1 else _readers(threads).map
+    read, logits = zip(*readers(lambda row: _read(model, row), rows))
     width = max(map(len, rows))
     layers: list[Any] = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
     del read
@@ -99,12 +103,12 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
     goes_on = [True] * len(rows)
     for length in range(width, width + most):
         tokens = choose(last)
-        for row, token in enumerate(tokens.tolist()):
-            goes_on[row] = goes_on[row] and batch.take(places[row], token)
+        for place, token in enumerate(tokens.tolist()):
+            goes_on[place] = goes_on[place] and batch.take(places[place], token)
         if not any(goes_on) or length + 1 == width + most:
             return
         if sum(goes_on) <= len(places) // 2:
-            kept = [row for row, on in enumerate(goes_on) if on]
+            kept = [place for place, on in enumerate(goes_on) if on]
             for layer in layers:
                 layer.keep(kept)
             mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
@@ -116,13 +120,30 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
         positions = positions + 1
 
 
+@lru_cache(maxsize=1)
+def _readers(threads: int) -> ThreadPoolExecutor:
+    """Return as many threads as there are processors for this process; each calculates alone.
+
+    Prompts side by side need not wait for each other, as threads on one prompt do at every layer: worst where other threads
+    or processes want the processors too.
+    """
+    import torch
+
+    pool = ThreadPoolExecutor(threads, "reader", initializer=torch.set_num_threads, initargs=(1,))
+    all_here = Barrier(threads)
+    list(pool.map(lambda _: all_here.wait(), range(threads)))
+    torch.set_num_threads(threads)  # theirs alone is one; what they set counts for threads that begin later, too
+    return pool
+
+
 def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[Any, Any]], torch.Tensor]:
     """Return a prompt's keys and values by layer, and the logits after it, shape (1, vocabulary)."""
     import torch
     from transformers.cache_utils import DynamicCache
 
     cache: Any = DynamicCache(config=model.config)
-    logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    with torch.inference_mode():  # which counts for one thread
+        logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
     return [(layer.keys, layer.values) for layer in cache.layers], logits[:, -1]
 
 

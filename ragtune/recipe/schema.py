@@ -488,7 +488,7 @@ class Server(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 takes a free one.")
     folder: str | None = Field(None, description="Where keys, uploads, jobs and feedback lie; default work/NAME/server.")
     keys: bool | None = Field(None, description="Whether requests need an API key; null: where a key was made.")
-    max_batch: int = Field(8, ge=1, description="Requests written together.")
+    max_batch: int = Field(16, ge=1, description="Requests written together.")
     max_waiting: int = Field(64, ge=1, description="Requests that may wait; more are told to come again (429).")
     batch_wait_ms: float = Field(5.0, ge=0, description="How long a request waits for company, in milliseconds.")
     max_answer_tokens: int | None = Field(None, ge=1, description="Most tokens a request may ask for; null: max_new_tokens.")
