@@ -252,6 +252,33 @@ def test_langchain_asks_streams_and_batches(url: str) -> None:
         chat.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke(ASKED)
 
 
+def test_a_class_of_langchains_keeps_the_citations(url: str) -> None:
+    from ragtune.bridges.langchain_served import ServedChatModel
+
+    chat = ServedChatModel.at(url.removesuffix("/v1"), "t-base", max_retries=0)
+    whole = chat.invoke(ASKED)
+    assert whole.content == "$4,210 million [1]"
+    cited = whole.response_metadata["ragtune"]["citations"]
+    assert [(each["number"], each["document"], each["page"]) for each in cited] == [(1, "ACME_2021_10K", 1)]
+    streamed = None
+    for chunk in chat.stream(ASKED):
+        streamed = chunk if streamed is None else streamed + chunk
+    assert streamed.content == whole.content
+    assert streamed.response_metadata["ragtune"]["citations"] == cited
+    assert len(streamed.response_metadata["ragtune"]["passages"]) == len(whole.response_metadata["ragtune"]["passages"])
+    assert streamed.usage_metadata["total_tokens"] == whole.usage_metadata["total_tokens"] > 0
+
+    async def both() -> list[Any]:
+        pieces = [piece async for piece in chat.astream(ASKED)]
+        return [await chat.ainvoke(ASKED), *pieces]
+
+    first, *pieces = asyncio.run(both())
+    assert first.response_metadata["ragtune"]["citations"] == cited
+    assert [piece.response_metadata["ragtune"]["citations"] for piece in pieces if "ragtune" in piece.response_metadata] == [cited]
+    narrowed = chat.bind(extra_body={"ragtune": {"where": "company = 'Bolt'"}}).invoke("What were net sales in fiscal 2021?")
+    assert narrowed.response_metadata["ragtune"]["citations"][0]["document"] == "BOLT_2021_10K"
+
+
 def test_langchain_embeds(url: str, service: Service) -> None:
     OpenAIEmbeddings = pytest.importorskip("langchain_openai").OpenAIEmbeddings
     embeddings = OpenAIEmbeddings(model="t-embedder", base_url=url, api_key="none", check_embedding_ctx_length=False)
@@ -341,6 +368,8 @@ def test_a_client_that_goes_frees_its_slot(home: Path) -> None:
     generator = Scripted()
     service = open_scripted(home, generator, server={"max_batch": 1})
     with serving(create_app(service)) as url:
+        wait_for(lambda: generator.ends == ["length"] and not service.batcher.writing)  # whether the engine answers at all
+        generator.ends.clear()
         generator.gate.clear()
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=ask(ASKED, stream=True)) as response:
             lines = response.iter_lines()  # to be kept: when it is collected, the connection is closed

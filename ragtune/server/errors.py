@@ -31,6 +31,10 @@ TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permis
          422: "invalid_request_error", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error"}
 
 
+KIND = re.compile(r"(constrained-)?(str|int|float|bool|dict|list)$|(list|dict|function-[a-z]+)\[")
+"""What pydantic puts into an error's place for each of the types that a value may have."""
+
+
 class ErrorDetail(BaseModel):
     """What was found, what is allowed and what to do."""
 
@@ -150,14 +154,18 @@ def allowed_methods(request: Request, named: str) -> str:
 
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
-    said: list[str] = []
+    said: dict[str, list[str]] = {}
     first: str | None = None
     for error in errors[:5]:
-        place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
+        place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path") and not KIND.match(str(part)))
         first = first or (error.get("ctx") or {}).get("param") or place or None
-        said.append((f"{place}: " if place else "") + f"{str(error['msg']).removeprefix('Value error, ')}")
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "there is no such parameter here"
+        if message not in said.setdefault(place, []):
+            said[place].append(message)
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
-    return "; ".join(said) + more, first
+    return "; ".join((f"{place}: " if place else "") + ", or: ".join(said[place]) for place in said) + more, first
 
 
 class LastResort:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ragtune.records import Hit
 from ragtune.seams import GREEDY, Sampling
@@ -18,6 +18,7 @@ from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors, error_body, explain
 from ragtune.server.events import ALIVE, EventStream, frame
 from ragtune.server.listening import Listener
+from ragtune.server.openai_bodies import Share, Whole
 from ragtune.server.service import Asking, Done, Found, Service
 from ragtune.server.shelf import find_folder, list_folders
 from ragtune.server.state import State
@@ -49,13 +50,14 @@ class AskBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     question: str = QUESTION
     model: Union[str, None] = Field(None, examples=["demo-tuned"], description="Of GET /v1/models; none: the first.")
-    k: Union[int, None] = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
+    k: Union[Whole, None] = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
     where: Where = WHERE
-    max_tokens: Union[int, None] = Field(None, ge=1, le=1 << 20, description="Most tokens of the answer.")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 always writes the same answer.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0, lt=2**63)
-    stream: bool = Field(False, description="Answer by server-sent events: found, draft (unchecked) and done.")
+    max_tokens: Union[Whole, None] = Field(None, ge=1, le=1 << 20, description="Most tokens of the answer.")
+    temperature: Share = Field(0.0, ge=0, le=2, description="0 always writes the same answer.")
+    top_p: Share = Field(1.0, gt=0, le=1, description="Draw from the words that hold this share; with temperature.")
+    seed: Whole = Field(0, ge=0, le=2**63 - 1, description="With temperature: the same seed draws the same answer where the "
+                                                            "engine can.")
+    stream: StrictBool = Field(False, description="Answer by server-sent events: found, draft (unchecked) and done.")
 
 
 class AskAnswer(Checked):
@@ -71,7 +73,7 @@ class SearchBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     question: str = QUESTION
-    k: Union[int, None] = Field(None, ge=1, le=1000, description="Most hits; the recipe's where it is left out.")
+    k: Union[Whole, None] = Field(None, ge=1, le=1000, description="Most hits; the recipe's where it is left out.")
     where: Where = WHERE
 
 

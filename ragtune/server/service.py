@@ -302,7 +302,8 @@ def join_filters(*filters: str | None) -> str | None:
 def open_service(recipe: Recipe, runs: Sequence[Path] = (), allow_mismatch: bool = False) -> Service:
     """Open a recipe's index and model for serving, with the adapters of its runs, or of ``runs``.
 
-    Raises IndexFolderError where there is no index, RunError for a run that was tuned with another index, prompt or base.
+    Raises IndexFolderError where there is no index, RunError for a run that was tuned with another prompt or base, or
+    another index than this one, unless documents were added to it or taken out of it since.
     """
     searcher = open_searcher(index_folder(recipe), recipe.retrieval)
     generator = open_generator(recipe.generator)
@@ -310,10 +311,17 @@ def open_service(recipe: Recipe, runs: Sequence[Path] = (), allow_mismatch: bool
     if not is_remote(recipe.generator.model) and recipe.generator.model not in UNTUNABLE:
         for folder in runs or find_runs(recipe):
             run = open_run(folder)
-            check_run_fits(run, searcher.index.id, prompt_hash(recipe.answering.names_rows),
+            check_run_fits(run, comparable_id(searcher.index), prompt_hash(recipe.answering.names_rows),
                            getattr(generator, "fingerprint", ""), allow_mismatch)
             adapters["tuned" if folder.name == "run" else folder.name.removeprefix("run-")] = run.adapter
     return Service(recipe, searcher, generator, adapters)
+
+
+def comparable_id(index: Index) -> str:
+    """Return the id that runs must have been tuned with, '' for any: documents that came or went since make another index,
+    and a server that took them in must start again with them."""
+    edits = index.manifest.get("edits", {})
+    return "" if edits.get("added") or edits.get("removed") else index.id
 
 
 def find_runs(recipe: Recipe) -> list[Path]:

@@ -52,6 +52,8 @@ class Jobs:
         self._closing = threading.Event()
         self._is_serving = False
         self._seen: set[str] = set()
+        self._since = float("inf")
+        self._taking = threading.Lock()
 
     def open(self) -> None:
         """Go on with the jobs there are. Called when the server starts."""
@@ -126,6 +128,8 @@ class Jobs:
         job = self._open()[0].find(job_id) if self._exist() else None
         if job is None:
             raise Rejected(404, f"there is no job '{job_id[:80]}'. See GET /v1/jobs.", code="job_not_found")
+        if job.has_ended and job.ended >= self._since:
+            self._take_in_once(job)  # so that whoever is told that it is done finds what it made
         return job
 
     def find_all(self, states: tuple[JobState, ...] = (), kind: str | None = None, limit: int = 100) -> list[Job]:
@@ -189,7 +193,8 @@ class Jobs:
         """Have a worker running, and somebody who looks after it, while the server does."""
         with self._lock:
             if self._is_serving and self._watcher is None:
-                self._seen = {job.id for job in self._open()[0].ended_since(time.time() - SKEW_S)}
+                self._since = time.time() - SKEW_S
+                self._seen = {job.id for job in self._open()[0].ended_since(self._since)}
                 self._start_worker()
                 self._watcher = threading.Thread(target=self._watch, name="jobs", daemon=True)
                 self._watcher.start()
@@ -220,11 +225,15 @@ class Jobs:
             try:
                 for job in store.ended_since(since - SKEW_S):
                     since = max(since, job.ended)
-                    if job.id not in self._seen:
-                        self._seen.add(job.id)
-                        self.take_in(job)
+                    self._take_in_once(job)
             except RagtuneError as error:
                 logger.warning("%s", error)
+
+    def _take_in_once(self, job: Job) -> None:
+        with self._taking:
+            if job.id not in self._seen:
+                self.take_in(job)
+                self._seen.add(job.id)
 
     def take_in(self, job: Job) -> None:
         """Serve what a job that has ended made: the index as it is now, a new adapter."""
