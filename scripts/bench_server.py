@@ -144,6 +144,7 @@ def measure_overhead(out: Path, chunks: int, requests: int) -> dict[str, Any]:
     import numpy as np
     import uvicorn
 
+    from ragtune.cli.serving import bind
     from ragtune.models.fake import EchoGenerator
     from ragtune.recipe.load import load_recipe
     from ragtune.retrieval.search import open_searcher
@@ -171,7 +172,7 @@ def measure_overhead(out: Path, chunks: int, requests: int) -> dict[str, Any]:
         embedder.given.update(zip([question for question, _ in asks], vectors))
     embedder.given["warm"] = vectors[0]
     service = Service(recipe, searcher, EchoGenerator(), {})
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

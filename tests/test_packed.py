@@ -10,7 +10,7 @@ from tiny_model import make_tiny_model
 
 from ragtune.models import language
 from ragtune.models.language import open_generator
-from ragtune.models.packed import is_packable
+from ragtune.models.packed import Prefixes, is_packable
 from ragtune.models.spoken import SpokenBatch
 from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.schema import Generator
@@ -99,3 +99,44 @@ def test_models_with_other_attention_or_settings_of_their_own_are_left_to_transf
     assert not is_packable(model(config=MistralConfig(num_hidden_layers=2, sliding_window=64)))
     assert not is_packable(model(virtual_tokens=8))
     assert not is_packable(model(device=torch.device("meta")))
+
+
+def test_a_prompt_that_begins_like_one_before_goes_on_from_there(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "prefixes", Prefixes())
+    passages = "[1] Net sales 2021: 4,210 2020: 3,900 " * 12
+
+    def ask(question: str) -> Written:
+        wish = Wish([Message(role="user", content=f"{passages}\nQuestion: {question}")], 12)
+        return generator.stream([wish], lambda place, piece: True)[0]
+
+    questions = ("What were net sales?", "Total assets?", "What were net sales in 2020?")
+    reused = [ask(question) for question in questions]
+    counts = generator.prefixes.counts
+    assert counts["reused"] > counts["read"] > 0
+    for question, written in zip(questions, reused):
+        monkeypatch.setattr(generator, "prefixes", Prefixes())
+        assert ask(question) == written
+        assert generator.prefixes.counts["reused"] == 0
+
+
+def test_kept_prompts_are_of_their_weights_alone_and_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from ragtune.models import packed
+
+    def layers(length: int) -> list[tuple[Any, Any]]:
+        return [(torch.arange(length).float().reshape(1, 1, length, 1),) * 2]
+
+    prefixes = Prefixes()
+    prefixes.keep("base", [5, 6, 7, 8], layers(4))
+    assert prefixes.find("tuned", [5, 6, 7, 9]) == (0, [])
+    length, ((keys, _),) = prefixes.find("base", [5, 6, 7, 9])
+    assert (length, keys.flatten().tolist()) == (3, [0, 1, 2])
+    assert prefixes.find("base", [5, 6, 7])[0] == 2, "the last token is always read"
+    assert prefixes.find("base", [5, *range(9)])[0] == 0, "so little is no gain"
+    monkeypatch.setattr(packed, "MAX_PREFIX_BYTES", 64)
+    prefixes.keep("base", [1, 2, 3, 4], layers(4))
+    assert prefixes.find("base", [5, 6, 7, 9])[0] == 3
+    prefixes.keep("base", [9, 2, 3, 4], layers(4))
+    assert prefixes.find("base", [5, 6, 7, 9])[0] == 0
+    assert prefixes.find("base", [1, 2, 3, 9])[0] == 3

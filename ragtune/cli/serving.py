@@ -109,7 +109,8 @@ def bind(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise RecipeError(f"server.host '{host}' is no address of this machine ({error.strerror}). Allowed: 127.0.0.1, "
                           "0.0.0.0, ::1 or a name of it.") from error
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio leaves Nagle's algorithm on: an answer in two packets then takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)

@@ -6,10 +6,10 @@ every token, all rows of it, those that ended and the padding too. Here it has r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TYPE_CHECKING, Any
 
 from ragtune.models.spoken import SpokenBatch
@@ -18,6 +18,10 @@ from ragtune.seams import Sampling
 if TYPE_CHECKING:
     import torch
 
+MAX_PREFIX_BYTES = 256 << 20
+"""Of keys and values kept of prompts: about thirty prompts of 900 tokens of the bundled model."""
+LEAST_SHARE = 0.25
+"""Of a prompt that must have been read before so that going on from there is a gain."""
 _HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "do_sample", "temperature",
                        "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache",
                        "output_attentions", "output_hidden_states"})
@@ -77,10 +81,60 @@ def _roomy_layer() -> Any:
     return RoomyLayer
 
 
-def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch) -> None:
+class Prefixes:
+    """The keys and values of prompts read lately: the next prompt that begins like one of them goes on from there.
+
+    Passages stand before the question, so that another question on the same passages need not read them again. What goes
+    on from kept ones differs by rounding alone. Threads may share it; ``counts`` are prompt tokens 'read' and 'reused'.
+    """
+
+    def __init__(self) -> None:
+        self.counts = {"read": 0, "reused": 0}
+        self._kept: dict[tuple[Hashable, tuple[int, ...]], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._bytes = 0
+        self._lock = Lock()
+
+    def find(self, owner: Hashable, row: Sequence[int]) -> tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Return how many first tokens of a row need not be read, and their keys and values by layer.
+
+        ``owner`` names the weights. The last token is always read: what follows it is asked for.
+        """
+        with self._lock:
+            best, layers = 0, None
+            for (whose, ids), each in self._kept.items():
+                if whose == owner:
+                    length = next((n for n, (a, b) in enumerate(zip(ids, row)) if a != b), min(len(ids), len(row)))
+                    if min(length, len(row) - 1) > best:
+                        best, layers = min(length, len(row) - 1), each
+            # Going on needs a mask, which makes each token dearer by a fifth: a short beginning is no gain.
+            best = best if best >= LEAST_SHARE * len(row) else 0
+            self.counts["reused"] += best
+            self.counts["read"] += len(row) - best
+        return best, [(keys[:, :, :best], values[:, :, :best]) for keys, values in layers or ()] if best else []
+
+    def keep(self, owner: Hashable, row: Sequence[int], layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Keep a row that was read, and let go what was read longest ago, beyond ``MAX_PREFIX_BYTES``."""
+        with self._lock:
+            key = owner, tuple(row)
+            if key in self._kept:
+                self._kept[key] = self._kept.pop(key)
+                return
+            self._kept[key] = layers
+            self._bytes += _size(layers)
+            while self._bytes > MAX_PREFIX_BYTES:
+                self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
+
+
+def _size(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> int:
+    return sum(keys.nbytes + values.nbytes for keys, values in layers)
+
+
+def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch,
+                 prefixes: Prefixes, owner: Hashable) -> None:
     """Write the completions of a batch of prompts, at most ``most`` tokens each, telling ``batch`` each token.
 
-    Under ``torch.inference_mode``, with the seed set. A row that has ended is no longer calculated once half of them have.
+    ``prefixes`` holds what was read lately, ``owner`` names the weights there. Under ``torch.inference_mode``, with the
+    seed set. A row that has ended is no longer calculated once half of them have.
     """
     import torch
     from transformers.cache_utils import Cache
@@ -89,7 +143,7 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
     read: Any
     threads = torch.get_num_threads()
     readers = map if len(rows) == 1 or threads == 1 else _readers(threads).map
-    read, logits = zip(*readers(lambda row: _read(model, row), rows))
+    read, logits = zip(*readers(lambda row: _read(model, row, prefixes, owner), rows))
     width = max(map(len, rows))
     layers: list[Any] = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
     del read
@@ -136,15 +190,23 @@ def _readers(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[Any, Any]], torch.Tensor]:
+def _read(
+    model: Any, row: Sequence[int], prefixes: Prefixes, owner: Hashable
+) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
     """Return a prompt's keys and values by layer, and the logits after it, shape (1, vocabulary)."""
     import torch
     from transformers.cache_utils import DynamicCache
 
     cache: Any = DynamicCache(config=model.config)
+    start, layers = prefixes.find(owner, row)
     with torch.inference_mode():  # which counts for one thread
-        logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    return [(layer.keys, layer.values) for layer in cache.layers], logits[:, -1]
+        for number, (keys, values) in enumerate(layers):
+            cache.update(keys, values, number)
+        logits = model(input_ids=torch.tensor([list(row[start:])]), past_key_values=cache, use_cache=True,
+                       logits_to_keep=1).logits
+    read = [(layer.keys, layer.values) for layer in cache.layers]
+    prefixes.keep(owner, row, read)
+    return read, logits[:, -1]
 
 
 def _chooser(sampling: Sampling) -> Any:

@@ -128,6 +128,8 @@ class Service:
         self.turns = Turns(server.max_searches, server.max_waiting)
         self.watchers: list[Watch] = []
         self.counters: dict[str, Mapping[str, int]] = {}
+        if prefixes := getattr(generator, "prefixes", None):
+            self.counters["prompt_tokens"] = prefixes.counts
         self._adapters = dict(adapters)
         self._created = int(time.time())
         self._lock = threading.Lock()
