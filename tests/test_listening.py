@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from ragtune.models.streaming import Wish  # noqa: E402
-from ragtune.server.batching import Ticket  # noqa: E402
-from ragtune.server.listening import Gone, Listener  # noqa: E402
-from ragtune.server.service import Asking  # noqa: E402
-from ragtune.server.turns import Turns  # noqa: E402
+from ragtune.models.streaming import Wish
+from ragtune.server.batching import Ticket
+from ragtune.server.listening import Gone, Listener
+from ragtune.server.service import Asking
+from ragtune.server.turns import Turns
 
 
 class Slow:

@@ -274,7 +274,8 @@ def test_a_class_of_langchains_keeps_the_citations(url: str) -> None:
 
     first, *pieces = asyncio.run(both())
     assert first.response_metadata["ragtune"]["citations"] == cited
-    assert [piece.response_metadata["ragtune"]["citations"] for piece in pieces if "ragtune" in piece.response_metadata] == [cited]
+    told = [piece.response_metadata["ragtune"] for piece in pieces if "ragtune" in piece.response_metadata]
+    assert [each["citations"] for each in told] == [cited]
     narrowed = chat.bind(extra_body={"ragtune": {"where": "company = 'Bolt'"}}).invoke("What were net sales in fiscal 2021?")
     assert narrowed.response_metadata["ragtune"]["citations"][0]["document"] == "BOLT_2021_10K"
 

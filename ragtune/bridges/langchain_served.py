@@ -1,4 +1,4 @@
-"""A ragtune server as a LangChain chat model that keeps the citations: LangChain's own ChatOpenAI drops what it does not know.
+"""A ragtune server as a LangChain chat model that keeps the citations: its ChatOpenAI drops what it does not know.
 
 Imported on demand only, so LangChain is imported at the top. Needs langchain-openai: pip install 'ragtune[openai]'.
 """

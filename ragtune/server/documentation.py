@@ -91,8 +91,9 @@ def _show_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> No
             if status in examples:
                 answered["example"] = examples[status]
             elif answered.get("schema", {}).get("$ref", "").endswith("/ErrorBody"):
-                answered["example"] = {"error": {"message": response["description"], "type": type_of(int(status)), "param": None,
-                                                 "code": None, "request_id": "req_5f0c3b6f1d1e4a90"}}
+                answered["example"] = {"error": {
+                    "message": response["description"], "type": type_of(int(status)), "param": None, "code": None,
+                    "request_id": "req_5f0c3b6f1d1e4a90"}}
 
 
 def type_of(status: int) -> str:

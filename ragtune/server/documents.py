@@ -36,14 +36,16 @@ Admin = Annotated[Caller, Depends(identify_admin)]
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["files"],
     "properties": {
-        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}, "description": "One file or several."},
+        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"},
+                  "description": "One file or several."},
         "metadata": {"type": "string", "contentMediaType": "application/json", "description":
                      "JSON: columns and values for all files, or for each file by its name.",
                      "example": '{"company": "Norvane", "fiscal_year": 2022}'},
         "replace": {"type": "boolean", "description": "Whether a document of the same name may be replaced."},
         "index": {"type": "boolean", "description": "false: do not index now; POST /v1/jobs with kind 'index' does."}},
     "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,39}$"},
-    "additionalProperties": {"type": "string", "maxLength": 500, "description": "Any other part is a column for all files: tenant=acme."}}}}}}
+    "additionalProperties": {"type": "string", "maxLength": 500, "description":
+                             "Any other part is a column for all files: tenant=acme."}}}}}}
 
 
 class DocumentAnswer(BaseModel):

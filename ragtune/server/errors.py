@@ -157,7 +157,8 @@ def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     said: dict[str, list[str]] = {}
     first: str | None = None
     for error in errors[:5]:
-        place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path") and not KIND.match(str(part)))
+        place = ".".join(str(part) for part in error["loc"]
+                         if part not in ("body", "query", "path") and not KIND.match(str(part)))
         first = first or (error.get("ctx") or {}).get("param") or place or None
         message = str(error["msg"]).removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":

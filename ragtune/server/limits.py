@@ -24,7 +24,8 @@ from ragtune.server.state import State
 PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/openapi.json"))
 """What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
 PUBLIC_FOLDERS = ("/static/", "/docs/", "/reports/")
-"""Where the web page's own files lie, those of the documentation, and reports, whose addresses hold for an hour and are their own keys."""
+"""Where the web page's own files lie, those of the documentation, and reports, whose addresses hold for an hour and are
+their own keys."""
 UPLOADS = re.compile(r"/v1/documents(/|$)")
 """Paths whose requests may be as large as server.max_upload_mb says."""
 FAILURES_A_MINUTE = 30

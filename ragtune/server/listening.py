@@ -37,7 +37,7 @@ class Listener:
             self._loop.call_soon_threadsafe(self._heard.put_nowait, event)
 
     async def ask(self) -> None:
-        """Search and queue. Raises QuestionError, Busy, and TimeoutError where server.timeout_s is over before it is queued."""
+        """Search and queue. Raises QuestionError, Busy, and TimeoutError where server.timeout_s is over before that."""
         def queue() -> None:
             ticket = self._service.ask(self._asking, self._hear)
             self._ticket = ticket

@@ -77,8 +77,8 @@ class ChatMessage(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _refuse_other_parts(cls, content: Any) -> Any:
-        kinds = {str(part["type"])[:40] for part in content if isinstance(part, Mapping) and part.get("type", "text") != "text"
-                 } if isinstance(content, list) else set()
+        parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+        kinds = {str(part["type"])[:40] for part in parts if part.get("type", "text") != "text"}
         if kinds:
             raise PydanticCustomError("unsupported", "only parts of the type 'text' are read, found {kinds}.",
                                       {"kinds": ", ".join(sorted(map(repr, kinds))), "param": "messages"})
@@ -127,7 +127,7 @@ class ChatBody(BaseModel):
     stream_options: StreamOptions | None = None
     temperature: Share | None = Field(None, ge=0, le=2, description="0, the default, always writes the same answer.")
     top_p: Share | None = Field(None, ge=0, le=1, description="Draw from the words that hold this share; with temperature.")
-    seed: Whole | None = Field(None, ge=-(2**63), le=2**63 - 1, description="The same seed draws the same answer where the engine "
+    seed: Whole | None = Field(None, ge=-(2**63), le=2**63 - 1, description="The same seed draws the same answer where the "
                                                                       "can; with temperature.")
     max_tokens: Whole | None = Field(None, ge=1, description="Most tokens to write; at most the server's own limit.")
     max_completion_tokens: Whole | None = Field(None, ge=1, description="The newer name of max_tokens; goes before it.")

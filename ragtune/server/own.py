@@ -50,7 +50,7 @@ class AskBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     question: str = QUESTION
     model: Union[str, None] = Field(None, examples=["demo-tuned"], description="Of GET /v1/models; none: the first.")
-    k: Union[Whole, None] = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
+    k: Union[Whole, None] = Field(None, ge=1, le=100, description="Passages in the prompt; without it the recipe's.")
     where: Where = WHERE
     max_tokens: Union[Whole, None] = Field(None, ge=1, le=1 << 20, description="Most tokens of the answer.")
     temperature: Share = Field(0.0, ge=0, le=2, description="0 always writes the same answer.")
@@ -128,8 +128,8 @@ def routes(state: State) -> APIRouter:
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}}},
         **describe_errors(400, 401, 404, 413, 429, 500, 504)})
     async def ask(body: AskBody, request: Request, caller: Asker) -> Any:
-        """The answer, checked, with its citations, the passages it was read from, the filter they had to pass and the time each
-        part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text, and
+        """The answer, checked, with its citations, the passages it was read from, the filter they had to pass and the time
+        each part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text, and
         `done` with all that an answer in one piece has; `error` where it fails.
         """
         listener = Listener(service, _asking(body, caller))
@@ -160,7 +160,8 @@ def routes(state: State) -> APIRouter:
         """Tuned adapters with their losses and what they were tuned with. The newest first."""
         return _figures(state, "run")
 
-    @router.get("/evaluations", summary="List the evaluations", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/evaluations", summary="List the evaluations", response_model=FiguresList,
+                responses=describe_errors(401, 403))
     def list_evaluations(caller: Admin) -> FiguresList:
         """How each model did in each setting: right, wrong, refused. The newest first."""
         return _figures(state, "evaluation")

@@ -105,7 +105,8 @@ def routes(state: State) -> APIRouter:
     jobs = open_jobs(state)
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-    @router.post("", summary="Start a job", status_code=202, response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404, 409))
+    @router.post("", summary="Start a job", status_code=202, response_model=JobAnswer,
+                 responses=describe_errors(400, 401, 403, 404, 409))
     def start_job(body: JobBody, caller: Admin) -> JobAnswer:
         """It is queued; one runs at a time, in a process of its own. Follow it at `/v1/jobs/{id}/events`, or ask for it."""
         names = {name: value for name in ("name", "dataset", "run") if (value := getattr(body, name)) is not None}
