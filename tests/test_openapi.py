@@ -70,7 +70,7 @@ def check_api(recipe: Recipe, examples: int, phases: tuple[str, ...], key: str =
     operations = [{"include-name": name, "checks": {"positive_data_acceptance": {
         "expected-statuses": [*ACCEPTED, *map(str, statuses)]}}} for name, statuses in BEYOND_SCHEMAS.items()]
     # What is cancelled is not gone: it stays in the list, which a check for what was deleted cannot know.
-    operations.append({"include-name": "DELETE /v1/jobs/{job_id}", "checks": {"use_after_free": {"enabled": False}}})
+    operations.append({"include-path-regex": "^/v1/jobs/.*job_id", "checks": {"use_after_free": {"enabled": False}}})
     config: dict[str, Any] = {
         "seed": 1, "continue-on-failure": True, "request-timeout": 30, "workers": 1, "max-stream-events": 1,
         "generation": {"max-examples": examples, "deterministic": True, "database": "none", "no-shrink": True},
@@ -121,7 +121,7 @@ def test_with_keys_no_route_answers_without_one(home: Path, monkeypatch: pytest.
 
 @pytest.mark.real
 def test_thousands_of_requests_and_chains_of_them_find_nothing_undocumented(home: Path) -> None:
-    wrong, _ = check_api(open_recipe(home, "many"), 300, ("examples", "coverage", "fuzzing", "stateful"))
+    wrong, _ = check_api(open_recipe(home, "many"), 200, ("examples", "coverage", "fuzzing", "stateful"))
     assert wrong == []
 
 

@@ -128,7 +128,7 @@ class ChatBody(BaseModel):
     temperature: Share | None = Field(None, ge=0, le=2, description="0, the default, always writes the same answer.")
     top_p: Share | None = Field(None, ge=0, le=1, description="Draw from the words that hold this share; with temperature.")
     seed: Whole | None = Field(None, ge=-(2**63), le=2**63 - 1, description="The same seed draws the same answer where the "
-                                                                      "can; with temperature.")
+                                                                    "engine can; with temperature.")
     max_tokens: Whole | None = Field(None, ge=1, description="Most tokens to write; at most the server's own limit.")
     max_completion_tokens: Whole | None = Field(None, ge=1, description="The newer name of max_tokens; goes before it.")
     stop: Union[Stop, Annotated[list[Stop], Field(max_length=4)], None] = Field(

@@ -129,8 +129,8 @@ def routes(state: State) -> APIRouter:
         **describe_errors(400, 401, 404, 413, 429, 500, 504)})
     async def ask(body: AskBody, request: Request, caller: Asker) -> Any:
         """The answer, checked, with its citations, the passages it was read from, the filter they had to pass and the time
-        each part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text, and
-        `done` with all that an answer in one piece has; `error` where it fails.
+        each part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text,
+        and `done` with all that an answer in one piece has; `error` where it fails.
         """
         listener = Listener(service, _asking(body, caller))
         if not body.stream:
