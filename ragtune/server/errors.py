@@ -152,8 +152,21 @@ def allowed_methods(request: Request, named: str) -> str:
     return ", ".join(found) or named
 
 
+def _about_the_whole(error: Any) -> str:
+    """Return what is wrong with a request's body as a whole, '' where it is a part of it."""
+    if error["type"] == "json_invalid":
+        return (f"the body is not JSON: {(error.get('ctx') or {}).get('error', 'it cannot be read')}, at character "
+                f"{error['loc'][-1]}.")
+    if tuple(error["loc"]) == ("body",) and error["type"] in ("missing", "model_attributes_type", "model_type", "dict_type"):
+        found = "the request has no body" if error["type"] == "missing" else "the body is no JSON object"
+        return f"{found}. Send one, and the header Content-Type: application/json."
+    return ""
+
+
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
+    if errors and (whole := _about_the_whole(errors[0])):
+        return whole, None
     said: dict[str, list[str]] = {}
     first: str | None = None
     for error in errors[:5]:
