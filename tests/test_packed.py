@@ -124,12 +124,12 @@ def test_kept_prompts_are_of_their_weights_alone_and_the_oldest_go(monkeypatch: 
 
     from ragtune.models import packed
 
-    def layers(length: int) -> list[tuple[Any, Any]]:
-        return [(torch.arange(length).float().reshape(1, 1, length, 1),) * 2]
+    def layers(length: int) -> tuple[tuple[Any, Any], ...]:
+        return ((torch.arange(length).float().reshape(1, 1, length, 1),) * 2,)
 
     prefixes = Prefixes()
     prefixes.keep("base", [5, 6, 7, 8], layers(4))
-    assert prefixes.find("tuned", [5, 6, 7, 9]) == (0, [])
+    assert prefixes.find("tuned", [5, 6, 7, 9]) == (0, ())
     length, ((keys, _),) = prefixes.find("base", [5, 6, 7, 9])
     assert (length, keys.flatten().tolist()) == (3, [0, 1, 2])
     assert prefixes.find("base", [5, 6, 7])[0] == 2, "the last token is always read"
@@ -140,3 +140,14 @@ def test_kept_prompts_are_of_their_weights_alone_and_the_oldest_go(monkeypatch: 
     prefixes.keep("base", [9, 2, 3, 4], layers(4))
     assert prefixes.find("base", [5, 6, 7, 9])[0] == 0
     assert prefixes.find("base", [1, 2, 3, 9])[0] == 3
+
+
+def test_the_prompts_of_those_who_left_are_not_read(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "prefixes", Prefixes())
+    wishes = [Wish([Message(role="user", content=TEXTS[place])], LIMITS[place]) for place in range(3)]
+    gone = generator.stream(wishes, lambda place, piece: False)
+    assert [(one.stop, one.tokens) for one in gone] == [("cancelled", 0)] * 3
+    assert generator.prefixes.counts == {"read": 0, "reused": 0}
+    some = generator.stream(wishes, lambda place, piece: place == 1)
+    assert [one.stop for one in some] == ["cancelled", "length", "cancelled"]
+    assert some[1] == write(generator, [1])[0]

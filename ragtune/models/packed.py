@@ -10,13 +10,15 @@ from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Barrier, Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ragtune.models.spoken import SpokenBatch
 from ragtune.seams import Sampling
 
 if TYPE_CHECKING:
     import torch
+
+    Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 MAX_PREFIX_BYTES = 256 << 20
 """Of keys and values kept of prompts: about thirty prompts of 900 tokens of the bundled model."""
@@ -90,17 +92,17 @@ class Prefixes:
 
     def __init__(self) -> None:
         self.counts = {"read": 0, "reused": 0}
-        self._kept: dict[tuple[Hashable, tuple[int, ...]], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._kept: dict[tuple[Hashable, tuple[int, ...]], Layers] = {}
         self._bytes = 0
         self._lock = Lock()
 
-    def find(self, owner: Hashable, row: Sequence[int]) -> tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]:
+    def find(self, owner: Hashable, row: Sequence[int]) -> tuple[int, Layers]:
         """Return how many first tokens of a row need not be read, and their keys and values by layer.
 
         ``owner`` names the weights. The last token is always read: what follows it is asked for.
         """
         with self._lock:
-            best, layers = 0, None
+            best, layers = 0, cast("Layers", ())
             for (whose, ids), each in self._kept.items():
                 if whose == owner:
                     length = next((n for n, (a, b) in enumerate(zip(ids, row)) if a != b), min(len(ids), len(row)))
@@ -110,9 +112,9 @@ class Prefixes:
             best = best if best >= LEAST_SHARE * len(row) else 0
             self.counts["reused"] += best
             self.counts["read"] += len(row) - best
-        return best, [(keys[:, :, :best], values[:, :, :best]) for keys, values in layers or ()] if best else []
+        return best, tuple((keys[:, :, :best], values[:, :, :best]) for keys, values in layers) if best else ()
 
-    def keep(self, owner: Hashable, row: Sequence[int], layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def keep(self, owner: Hashable, row: Sequence[int], layers: Layers) -> None:
         """Keep a row that was read, and let go what was read longest ago, beyond ``MAX_PREFIX_BYTES``."""
         with self._lock:
             key = owner, tuple(row)
@@ -125,7 +127,7 @@ class Prefixes:
                 self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
 
 
-def _size(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> int:
+def _size(layers: Layers) -> int:
     return sum(keys.nbytes + values.nbytes for keys, values in layers)
 
 
@@ -140,19 +142,26 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
     from transformers.cache_utils import Cache
 
     choose = _chooser(sampling)
-    read: Any
     threads = torch.get_num_threads()
     readers = map if len(rows) == 1 or threads == 1 else _readers(threads).map
-    read, logits = zip(*readers(lambda row: _read(model, row, prefixes, owner), rows))
+    found = readers(lambda place: _read(model, rows[place], prefixes, owner) if batch.wants(place) else None,
+                    range(len(rows)))
+    kept_rows = [(place, *each) for place, each in enumerate(found) if each is not None]
+    if not kept_rows:
+        return
+    read: Any
+    taken, read, logits = zip(*kept_rows)
+    places: list[int] = list(taken)  # the prompt that stands in each row of the cache
+    rows = [rows[place] for place in places]
     width = max(map(len, rows))
-    layers: list[Any] = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
-    del read
+    del kept_rows, found
+    # Layer by layer, so that no more than one is held twice.
+    layers: list[Any] = [_roomy_layer()([one.pop(0) for one in read], width, most) for _ in range(len(read[0]))]
     cache = Cache(layers=layers)
     mask = torch.zeros((len(rows), width + most), dtype=torch.long)
     for place, row in enumerate(rows):
         mask[place, width - len(row) : width] = 1
     positions = torch.tensor([[len(row)] for row in rows])
-    places = list(range(len(rows)))  # the prompt that stands in each row of the cache
     last = torch.cat(logits)
     goes_on = [True] * len(rows)
     for length in range(width, width + most):
@@ -205,7 +214,7 @@ def _read(
         logits = model(input_ids=torch.tensor([list(row[start:])]), past_key_values=cache, use_cache=True,
                        logits_to_keep=1).logits
     read = [(layer.keys, layer.values) for layer in cache.layers]
-    prefixes.keep(owner, row, read)
+    prefixes.keep(owner, row, tuple(read))
     return read, logits[:, -1]
 
 
