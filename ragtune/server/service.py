@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from ragtune.server.engines import open_streamer
 from ragtune.server.turns import Turns
 from ragtune.training.run import check_run_fits, open_run
 
+logger = logging.getLogger(__name__)
 MAX_TENANTS = 128
 """So many tenants' sights of the index are kept ready."""
 CLOSED_BOOK = "-closed-book"
@@ -230,7 +232,10 @@ class Service:
 
         def tell(end: Done | BaseException) -> None:
             for each in ends:
-                each(end)
+                try:
+                    each(end)
+                except Exception:  # whoever asked hears the end all the same
+                    logger.exception("what watches questions failed")
             on_event(end)
 
         begun = time.perf_counter()
