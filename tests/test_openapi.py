@@ -130,11 +130,14 @@ def test_every_operation_has_words_and_examples_that_its_own_schemas_allow(home:
     recipe = open_recipe(home, "open")
     document = create_app(open_service(recipe)).openapi()
     tags = [tag["name"] for tag in document["tags"]]
-    seen = set()
+    seen, ids = set(), set()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             name = f"{method.upper()} {path}"
             seen.add(name)
+            assert operation["operationId"].isidentifier(), "what generators of clients name their methods by"
+            assert operation["operationId"] not in ids
+            ids.add(operation["operationId"])
             assert operation["summary"].strip(".") == operation["summary"] != "", name
             assert len(operation["description"]) > 15, name
             assert operation["tags"][0] in tags, name

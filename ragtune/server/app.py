@@ -68,7 +68,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
                     end()
 
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
-                  docs_url=None, redoc_url=None,
+                  docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: route.name,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
     service.counters["turned_away"] = protect(app, state)

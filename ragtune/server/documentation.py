@@ -70,6 +70,8 @@ def _set_responses_right(path: str, operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), {"description": described["description"]})
     for status, response in responses.items():
         content = response.setdefault("content", {})
+        if response["description"] == "Successful Response":
+            response["description"] = "Done." if status in ("201", "202") else "What was asked for."
         if status[0] in "45" and "application/json" not in content:
             response["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
         if "text/event-stream" in content:  # OpenAPI describes each event, not the whole of them
