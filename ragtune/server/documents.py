@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -19,11 +18,11 @@ from ragtune.recipe import schema
 from ragtune.records import Value
 from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.holdings import Holding, HoldingState, list_holdings
+from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_holdings
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
-from ragtune.server.library import Incoming, Library, Upload, safe_name
+from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
-from ragtune.server.uploads import check_upload
+from ragtune.server.uploads import check_upload, safe_name
 
 MAX_FILES = 100
 EVERYBODY = Caller("server")
@@ -80,7 +79,7 @@ class DocumentsChanged(BaseModel):
 
 def routes(state: State) -> APIRouter:
     """Return the routes of documents."""
-    jobs, library, lock = open_jobs(state), Library(state.folder), threading.Lock()
+    jobs, library = open_jobs(state), Library(state.folder)
     router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
     def holdings(caller: Caller) -> list[Holding]:
@@ -98,7 +97,10 @@ def routes(state: State) -> APIRouter:
     @router.post("", summary="Upload documents", status_code=201, response_model=DocumentsChanged, openapi_extra=FORM,
                  responses=describe_errors(400, 401, 403, 409, 413, 415))
     async def upload_documents(request: Request, caller: Admin) -> DocumentsChanged:
-        """Take files in. With the answer they are on disk and not lost any more; they are found when the job is done."""
+        """Take files in. With the answer they are on disk and not lost any more; they are found when the job is done.
+
+        A file whose bytes are those of another document is refused (409, `duplicate_document`): it would not be indexed.
+        """
         form = await read_form(request, state.recipe.server)
         try:
             return await asyncio.to_thread(_take, form, caller)
@@ -108,20 +110,24 @@ def routes(state: State) -> APIRouter:
     def _take(form: FormData, caller: Caller) -> DocumentsChanged:
         incoming = receive(form, library, state.recipe.server)
         try:
-            with lock:
-                check_names(incoming, holdings(EVERYBODY), _flag(form, "replace", False), state.recipe.server.max_documents)
+            may_replace, is_indexed = _flag(form, "replace", False), _flag(form, "index", True)
+            with library.changing():
+                there = holdings(EVERYBODY)
+                check_names(incoming, there, may_replace, state.recipe.server.max_documents)
+                check_twins(incoming, list_bytes(state.recipe, state.service.index, library, there, incoming),
+                            {holding.name for holding in holdings(caller)})
                 kept = library.keep(incoming, caller.name)
         except BaseException:
             library.discard(incoming)
             raise
-        job = jobs.submit_index(caller.name) if _flag(form, "index", True) else None
+        job = jobs.submit_index(caller.name) if is_indexed else None
         return DocumentsChanged(data=[_show(_waiting(upload)) for upload in kept], job=answer_of(job) if job else None)
 
     @router.delete("/{name:path}", summary="Delete a document", status_code=202, response_model=DocumentsChanged,
                    responses=describe_errors(400, 401, 403, 404, 409))
     def delete_document(name: str, caller: Admin) -> DocumentsChanged:
         """An uploaded one is deleted; one of the recipe's own folder is left out of the index (its file stays)."""
-        with lock:
+        with library.changing():
             found = [each for each in holdings(caller) if each.name == name]
             if not found:
                 raise Rejected(404, f"there is no document '{name[:200]}'. See /v1/documents.", code="document_not_found")
@@ -250,6 +256,20 @@ def check_names(incoming: Sequence[Incoming], there: Sequence[Holding], may_repl
     if len(seen | set(known)) > most:
         raise Rejected(409, f"this server holds at most {most} documents (server.max_documents). Delete some first.",
                        code="too_many_documents")
+
+
+def check_twins(incoming: Sequence[Incoming], there: Mapping[str, str], seen: Collection[str]) -> None:
+    """Raise Rejected (409) for a file whose bytes another document has: an index holds the same bytes once.
+
+    ``there`` is sha256 -> document; only those in ``seen``, which who uploads may know of, are named.
+    """
+    known = dict(there)
+    for each in incoming:
+        twin = known.setdefault(each.sha256, each.document)
+        if twin.casefold() != each.document.casefold():
+            shown = f"'{twin}'" if twin in seen or twin in [other.document for other in incoming] else "another document"
+            raise Rejected(409, f"'{each.file}' holds the same bytes as {shown}, and the same is indexed once. Leave it "
+                                "out, or delete the other first.", param="files", code="duplicate_document")
 
 
 def _flag(form: FormData, name: str, default: bool) -> bool:

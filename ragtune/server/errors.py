@@ -27,8 +27,9 @@ REQUEST_ID = "x-request-id"
 KEY = "ragtune_request_id"
 """Where a request's id stands in its ASGI scope."""
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-         405: "invalid_request_error", 409: "conflict_error", 413: "invalid_request_error", 415: "invalid_request_error",
-         422: "invalid_request_error", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error"}
+         405: "invalid_request_error", 408: "timeout_error", 409: "conflict_error", 413: "invalid_request_error",
+         415: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error", 503: "overloaded_error",
+         504: "timeout_error"}
 
 
 KIND = re.compile(r"(constrained-)?(str|int|float|bool|dict|list)$|(list|dict|function-[a-z]+)\[")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ragtune.documents.read import list_files
-from ragtune.errors import DocumentError
+from ragtune.errors import DocumentError, QuestionError
+from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Metadata, Record
-from ragtune.retrieval.filters import parse_filter
+from ragtune.retrieval.filters import Filter, kind_of
 from ragtune.retrieval.index import Index
-from ragtune.server.library import Library, Upload
+from ragtune.retrieval.tenancy import check_tenant, find_owned
+from ragtune.server.library import Incoming, Library, Upload
 
 HoldingState = Literal["indexed", "waiting", "unreadable", "leaving"]
 
@@ -36,10 +38,49 @@ class Holding(Record):
 
 
 def list_holdings(recipe: Recipe, index: Index, library: Library, tenant: str | None = None) -> list[Holding]:
-    """Return the documents that a tenant's filter holds for, or all, by their names."""
-    keeps = parse_filter(tenant).matches if tenant else None
+    """Return the documents that a tenant's filter holds for, or all, by their names.
+
+    Of what the index does not hold yet a tenant sees the uploads that say in all columns of the filter that they are theirs:
+    what a file's own pages will say is not known, and a document that says nothing is nobody's.
+    """
     found = sorted(_all(recipe, index, library), key=lambda holding: (holding.name, holding.file))
-    return [each for each in found if keeps is None or keeps({**each.metadata, "document": each.name})]
+    if tenant is None:
+        return found
+    owned = check_tenant(tenant)
+    is_own = {document.name: own for document, own in zip(index.documents(), find_owned(index, owned))}
+    return [each for each in found if is_own.get(each.name, True)
+            and _is_said(each, owned, index, index.columns() if each.name in is_own else {})]
+
+
+def _is_said(holding: Holding, owned: Filter, index: Index, columns: Mapping[str, set[str]]) -> bool:
+    """Tell whether what is known of a document passes a tenant's filter, all columns of which are its own or ``columns``."""
+    row = {**holding.metadata, "document": holding.name}
+    said = {column: {kind_of(value)} for column, value in row.items() if value is not None}
+    kinds = {column: columns.get(column, set()) | said.get(column, set()) for column in (*columns, *said)}
+    try:
+        return owned.check(kinds, index.pack.metadata.sidecar).matches(row)
+    except QuestionError:
+        return False
+
+
+def list_bytes(
+    recipe: Recipe, index: Index, library: Library, there: Sequence[Holding], incoming: Sequence[Incoming]
+) -> dict[str, str]:
+    """Return sha256 of a document's bytes -> its name, for all that stay: what is deleted counts no more.
+
+    ``there`` are all holdings. Files of the folder that are not indexed yet are read only where one of ``incoming`` has as
+    many bytes.
+    """
+    sizes, uploads = {each.bytes for each in incoming}, library.folder.resolve()
+    staying = {holding.name for holding in there if holding.state != "leaving"}
+    found = {str(facts["sha256"]): str(facts["document"]) for path, facts in index.manifest["inputs"].items()
+             if facts["document"] in staying and not Path(path).is_relative_to(uploads)}
+    found |= {upload.sha256: upload.document for upload in library.entries()}
+    for holding in there:
+        path = Path(recipe.documents.folder) / holding.file
+        if holding.source == "folder" and holding.state == "waiting" and holding.bytes in sizes and path.is_file():
+            found.setdefault(hash_file(path), holding.name)
+    return found
 
 
 def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
@@ -66,9 +107,9 @@ def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
                       {**documents[name].metadata, **(mine.metadata if mine else {})})
     known = {*inputs, *reasons, *left_out, *index.manifest.get("edits", {}).get("removed", ())}
     with contextlib.suppress(DocumentError):  # a folder that is empty, or not there, has none
-        for path in list_files(recipe.documents)[0]:
-            if str(path) not in known:
-                yield Holding(path.stem, path.name, "folder", "waiting", bytes=_size(Path(recipe.documents.folder) / path))
+        for file in list_files(recipe.documents)[0]:
+            if str(file) not in known:
+                yield Holding(file.stem, file.name, "folder", "waiting", bytes=_size(Path(recipe.documents.folder) / file))
     for path, reason in reasons.items():
         if path not in inputs and not Path(path).is_absolute():
             yield Holding(Path(path).stem, Path(path).name, "folder", "unreadable", reason=reason,

@@ -7,23 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
-import re
 import secrets
 import time
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from ragtune.documents.formats import READERS, check_signature
-from ragtune.errors import DocumentError, nearest
+from ragtune.documents.formats import check_signature
+from ragtune.errors import DocumentError
 from ragtune.files import hash_file, hash_text
 from ragtune.records import Metadata, Record
-
-MAX_STEM = 120
-"""Most characters of a document's name."""
+from ragtune.server.uploads import safe_name
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,14 @@ class Library:
         self.folder = folder / "uploads"
         self._removed = self.folder / ".removed"
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep all others, of this process and of others, from changing the library meanwhile."""
+        _make_folder(self.folder)
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def entries(self) -> list[Upload]:
         """Return what was uploaded, by the documents' names."""
         found = []
@@ -84,7 +89,7 @@ class Library:
         """
         file = safe_name(name)
         waiting = self.folder / ".incoming"
-        waiting.mkdir(parents=True, exist_ok=True)
+        _make_folder(waiting)
         path = waiting / f"{secrets.token_hex(8)}{PurePosixPath(file).suffix}"
         try:
             _write_through(path, data)
@@ -102,7 +107,7 @@ class Library:
         for each in incoming:
             upload = Upload(each.document, each.file, each.sha256, each.bytes, each.metadata, caller, round(time.time(), 3))
             _write_json_through(self._sidecar(each.file), upload.to_dict())
-            os.replace(each.path, self.folder / each.file)
+            os.replace(each.path, self.folder / each.file)  # killed between the two: ``sweep`` mends the sidecar
             old = known.get(each.document.casefold())
             if old is not None and old.file != each.file:  # the same document with another suffix
                 self._drop(old)
@@ -122,7 +127,7 @@ class Library:
 
     def leave_out(self, path: str) -> None:
         """Remember that a file of the recipe's own folder, by its path there, is to be left out; the file stays."""
-        self._removed.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._removed)
         _write_json_through(self._removed / f"{hash_text(path)}.json", {"path": path})
         _sync_folder(self._removed)
 
@@ -136,7 +141,18 @@ class Library:
             (self._removed / f"{hash_text(path)}.json").unlink(missing_ok=True)
 
     def sweep(self, older_than_s: float = 3600.0) -> None:
-        """Remove what was received and never kept, because the server was killed meanwhile."""
+        """Remove what was received and never kept, because the server was killed meanwhile, and have each sidecar say what
+        its file holds."""
+        with self.changing():
+            for upload in self.entries():
+                path = self.folder / upload.file
+                if path.stat().st_size != upload.bytes or hash_file(path) != upload.sha256:
+                    found = replace(upload, sha256=hash_file(path), bytes=path.stat().st_size)
+                    _write_json_through(self._sidecar(upload.file), found.to_dict())
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()
         for path in (self.folder / ".incoming").glob("*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > older_than_s:
@@ -148,26 +164,6 @@ class Library:
 
     def _sidecar(self, file: str) -> Path:
         return self.folder / f".{file}.json"
-
-
-def safe_name(name: str) -> str:
-    """Return a file name without path, control characters and what shells or browsers trip over.
-
-    Raises DocumentError where nothing is left of it, or no reader takes its suffix.
-    """
-    last = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1]
-    last = re.sub(r"[^\w .,&()+'-]", "_", "".join(letter for letter in last if letter.isprintable()))
-    stem, dot, suffix = last.strip(" .").rpartition(".")
-    suffix = f".{suffix.lower()}"
-    if not dot or suffix not in READERS:
-        raise DocumentError(f"'{name[:200]}' has no suffix that is read. Allowed: {', '.join(READERS)}."
-                            f"{nearest(suffix, READERS)}")
-    stem = re.sub(r"\s+", " ", stem).strip(" .")
-    while len(stem) > MAX_STEM or len(stem.encode()) > 200:  # a file name has 255 bytes at most
-        stem = stem[:-1].rstrip(" .")
-    if not re.search(r"\w", stem):
-        raise DocumentError(f"'{name[:200]}' is no name for a document. Give the file one with letters or digits.")
-    return stem + suffix
 
 
 def write_sidecar(path: Path, rows: Mapping[str, Metadata], uploads: Sequence[Upload]) -> None:
@@ -190,6 +186,14 @@ def _write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose name, and those of the folders above that were not there, are on disk when this returns."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -74,7 +74,8 @@ class Embeddings(BaseModel):
 def list_models(service: Service) -> list[Model]:
     """Return all models: those of the chat, then the embedder."""
     chat = [Model(id=model.id, created=model.created, ragtune={
-        "kind": "chat", "has_retrieval": model.has_retrieval, "is_tuned": model.adapter is not None})
+        "kind": "chat", "has_retrieval": model.has_retrieval, "is_tuned": model.adapter is not None,
+        **({"warning": model.warning} if model.warning else {})})
         for model in service.models()]
     embedder = service.index.embedder
     return [*chat, Model(id=embedder_id(service), created=chat[0].created, ragtune={

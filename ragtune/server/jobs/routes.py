@@ -16,7 +16,7 @@ from ragtune.server.draining import Drain
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.events import ALIVE, EventStream, frame
 from ragtune.server.jobs.jobs import Jobs
-from ragtune.server.jobs.kinds import KINDS, allowed_settings
+from ragtune.server.jobs.kinds import KINDS, allowed_settings, find_kind
 from ragtune.server.jobs.record import Job, JobState
 from ragtune.server.state import State
 
@@ -109,6 +109,10 @@ def routes(state: State) -> APIRouter:
                  responses=describe_errors(400, 401, 403, 404, 409))
     def start_job(body: JobBody, caller: Admin) -> JobAnswer:
         """It is queued; one runs at a time, in a process of its own. Follow it at `/v1/jobs/{id}/events`, or ask for it."""
+        try:
+            find_kind(body.kind)
+        except RecipeError as error:
+            raise Rejected(400, str(error), param="kind") from None
         names = {name: value for name in ("name", "dataset", "run") if (value := getattr(body, name)) is not None}
         try:
             return answer_of(jobs.submit(body.kind, body.settings, caller.name, names))
