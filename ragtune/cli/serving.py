@@ -68,7 +68,7 @@ def check_packages() -> None:
     from ragtune.errors import MissingPackage
 
     wanted = {"fastapi": "fastapi", "uvicorn": "uvicorn", "huey": "huey", "prometheus_client": "prometheus-client",
-              "python_multipart": "python-multipart"}
+              "python_multipart": "python-multipart", "fastapi_swagger": "fastapi-swagger"}
     missing = [package for name, package in wanted.items() if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackage(f"serving needs {' and '.join(missing)}, not installed here. Do: pip install 'ragtune[server]'")

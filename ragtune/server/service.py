@@ -251,7 +251,10 @@ class Service:
 
         def tell(end: Done | BaseException) -> None:
             for each in ends:
-                each(end)
+                try:
+                    each(end)
+                except Exception:  # whoever asked hears the end all the same
+                    logger.exception("what watches questions failed")
             on_event(end)
 
         begun = time.perf_counter()
