@@ -177,6 +177,9 @@ def test_personal_data_is_shown_and_kept_nowhere_where_it_is_masked(server, tmp_
         assert page["text"][slice(*page["span"])].startswith("Net income $ 310")
         assert not page["has_picture"]
         assert client.get("/documents/LETTER/pages/1/picture").status_code == 404
+        found = client.post("/v1/search", json={"question": "Who is written to about net income?"}).json()
+        assert "[email removed]" in found["hits"][0]["text"]
+        assert "jane" not in json.dumps(found)
         asked = {"question": "What did jane.doe@example.com say of net income?", "model": "t-base", "verdict": "up"}
         assert client.post("/v1/feedback", json=asked).status_code == 201
     kept = (state.folder / "feedback.jsonl").read_text()

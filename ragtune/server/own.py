@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Request
@@ -147,7 +147,8 @@ def routes(state: State) -> APIRouter:
         begun = time.perf_counter()
         hits, trace = await service.turns.run(
             service.search, body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
-        return SearchAnswer(hits=[_show_hit(hit) for hit in hits], filter=trace.where, reasons=list(trace.reasons),
+        return SearchAnswer(hits=[_show_hit(hit, service.guardrails.mask_shown) for hit in hits],
+                            filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
     @router.get("/datasets", summary="List the datasets", response_model=FiguresList, responses=describe_errors(401, 403))
@@ -218,8 +219,8 @@ async def _events(listener: Listener, service: Service, body: AskBody, scope: Ma
         yield frame(error_body(scope, status, message, param, code), "error")
 
 
-def _show_hit(hit: Hit) -> HitAnswer:
+def _show_hit(hit: Hit, mask: Callable[[str], str]) -> HitAnswer:
     chunk = hit.chunk
     return HitAnswer(rank=hit.rank, score=round(float(hit.score), 6), document=chunk.document, page=chunk.page,
-                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=chunk.text, heading=chunk.heading,
-                     chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))
+                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=mask(chunk.text),
+                     heading=mask(chunk.heading), chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))
