@@ -241,6 +241,11 @@ class Service:
             watcher.searched(question, len(hits), time.perf_counter() - begun, trace)
         return hits, trace
 
+    def warm(self) -> None:
+        """Search once, so that all that search opens when first used is open. Nobody hears of it."""
+        with use_pack(self.recipe.pack):
+            search_traced(self._searcher, "What is reported?", self.recipe.retrieval.k, None)
+
     def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
         """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
         Found, Pieces and at last Done or an error. What a guardrail refuses is Done before this returns, and where answers
