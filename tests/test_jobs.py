@@ -278,7 +278,8 @@ def test_settings_name_no_file_and_no_model(tmp_path: Path) -> None:
     ("train", "training.target_modules", ["q_proj"] * 101), ("train", "training.target_modules", ["q" * 2001]),
     ("train", "training.target_modules", [float("-inf")]), ("dataset", "dataset.split_by", "a\0b"),
     ("dataset", "dataset.split_by", "\ud800"), ("evaluate", "evaluation.where", "((("),
-    ("train", "training.method", "x" * 99), ("train", "training.lr", -1), ("train", "training.batch_size", None), ("evaluate", "evaluation.recall_at", 1e300)])
+    ("train", "training.method", "x" * 99), ("train", "training.lr", -1), ("train", "training.batch_size", None),
+    ("evaluate", "evaluation.recall_at", 1e300)])
 def test_what_no_job_could_use_is_refused_when_it_is_asked_for(tmp_path: Path, kind: str, key: str, value: Any) -> None:
     jobs = Jobs(SimpleNamespace(), recipe_of(tmp_path), tmp_path / "server")
     with pytest.raises(RecipeError, match=key.rpartition(".")[2]) as refused:
