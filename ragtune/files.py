@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -178,8 +179,23 @@ def recover_folder(target: Path) -> None:
         os.rename(old, target)
 
 
+def hide_passwords(value: Any) -> Any:
+    """Return a value, or what its mappings and lists hold, with the passwords of URLs in its texts blanked out."""
+    if isinstance(value, str):
+        value = re.sub(r"(\b[A-Za-z][A-Za-z0-9+.-]{1,30}://[^\s:/@\"'?#]{0,200}:)[^\s/\"'?#]{1,500}@", r"\1…@", value)
+        return re.sub(r"(?i)(://\S{0,2000}?[?&](?:ssl)?password=)[^&\s\"']+", r"\1…", value)
+    if isinstance(value, Mapping):
+        return {key: hide_passwords(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_passwords(each) for each in value]
+    return value
+
+
 def write_manifest(folder: Path, kind: str, **entries: Any) -> dict[str, Any]:
-    """Write ``manifest.json``: kind, format, time, package versions, ``entries`` and size and hash of every file."""
+    """Write ``manifest.json``: kind, format, time, package versions, ``entries`` and size and hash of every file.
+
+    A password in a URL, as the recipe's server.database may have one, is not written.
+    """
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"]
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest}
@@ -190,7 +206,7 @@ def write_manifest(folder: Path, kind: str, **entries: Any) -> dict[str, Any]:
         "format": FORMAT,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "packages": installed_packages(),
-        **entries,
+        **hide_passwords(entries),
         "files": files,
     }
     manifest["manifest_sha256"] = hash_manifest(manifest)

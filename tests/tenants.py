@@ -14,6 +14,8 @@ from ragtune.stages.index import run_index
 CLIENTS = ("Acme", "O'Neil & Sons", 'The "Quote" Co', "x) or (1 = 1", "null", "true", "Größe ﬁn", "`tick`", "a\\b", "and")
 """Names of tenants that a filter's grammar might trip over; others are numbered."""
 COLUMNS = ("client", "company", "fiscal_year", "form", "secret", "document", "page", "year", "Client", "tenant", "no such")
+KNOWN = ("client", "company", "fiscal_year", "form", "document", "page", "year")
+"""Columns that every tenant's documents have."""
 
 
 def client_of(number: int) -> str:
@@ -74,6 +76,36 @@ ATTACKS = (
     "CLIENT = 'x'", "client = 'CLIENT 11'", "page = 1 or page = 2", "(page > 0)", "((((page > 0))))",
     "page > 0\x00", "page > 0\n) or (page > 0", "page > 0 ; drop table chunks", "client like '%'", "client = $1",
     "client = ?",
+    # operators of MongoDB that run code, look elsewhere or are nested against the grain
+    '{"$where": "1 == 1"}', '{"$where": "this.client != \'\'"}', '{"$expr": {"$ne": ["$client", "x"]}}',
+    '{"client": {"$regex": ".*"}}', '{"client": {"$not": {"$not": {"$not": {"$eq": "x"}}}}}',
+    '{"$not": {"$not": {"$or": [{"client": "x"}, {"page": {"$gte": 0}}]}}}', '{"$nor": [{"$nor": [{"page": {"$gt": 0}}]}]}',
+    '{"$or": []}', '{"$or": [{}]}', '{}', '{"$and": []}', '[]', '[{"page": 1}]', '{"": {"$ne": 1}}', '{"client": {}}',
+    '{"client": []}', '{"client": {"$in": []}}', '{"client": {"$nin": []}}', '{"client": {"$nin": ["x", null]}}',
+    '{"client": null, "$or": [{"client": {"$ne": null}}]}', '{"client": {"$gte": ""}}', '{"client": {"$gt": null}}',
+    '{"__proto__": {"client": "Client 11"}}', '{"$comment": "x", "page": {"$gte": 0}}', '{"document": {"$gte": ""}}',
+    '{"$or": [{"client": "Client 11"}, {"client": "Client 12"}, {"company": "Common11 Corp"}]}', '{"client": true}',
+    # letters and signs that look like, or fold to, others
+    "ｃｌｉｅｎｔ = 'Client 11'", "clіent = 'Client 11'", "client\u200b != 'x'", "client ＝ 'Client 11'",
+    "client = ‘Client 11’", "client = 'x' ⋁ page > 0", "client = 'x' ｏｒ page > 0", "page > 0\u2028or page > 0",
+    "client = 'Client\u00a011'", "client = 'ＣＬＩＥＮＴ 11'", "client = 'Große fin' or page > 0", "client != '\ufeff'",
+    "\u202e0 > egap", "page >\u00a00", "client = 'x\u0000' or page > 0", "\x00", "client\x00 = 'x'", "page > 0 or\x00",
+    "client = 'Client 11\x00'", "document = 'T011_2020_10K\x00'", '{"client\\u0000": {"$ne": "x"}}', "page > ٠",
+    # deep, long and endless ones
+    "(" * 40 + "page > 0" + ")" * 40, "(" * 5000 + "page > 0" + ")" * 5000, "not " * 30 + "page > 0",
+    "not " * 31 + "client = 'x'", "not " * 20_000 + "page > 0", " or ".join(["page > 0"] * 3000),
+    "client in (" + ", ".join(f"'Client {number}'" for number in range(2000)) + ")",
+    "client = '" + "x" * 60_000 + "' or page > 0", "client = 'x' or page > " + "9" * 400, "page > -1e308", "page < 1e400",
+    '{"$or": [' * 60 + '{"page": 1}' + "]}" * 60, "(" * 60_000, "[" * 60_000, '{"a":' * 60_000, "'" * 999,
+    # what a tenant's filter is made of, said again, against it or as if it were it
+    "client = 'Client 11' and client = 'Client 12'", "client != 'Client 11' or client = 'Client 11'", "tenant = 'Client 11'",
+    "tenant != 'x'", "tenant_filter = null", "owner = 'x' or not owner = 'x'", "key != 'x' or page > 0", "`tenant` = null",
+    "document in ('T011_2020_10K', 'T012_2021_10K')", "not document = 'x'", "document >= 'T000' and document <= 'T099_9'",
+    "not (client = 'Client 11' and not client = 'Client 11')", "page in (1, 2) or document = 'T011_2021_10K'",
+    "{'client': 'Client 11'}", "client = \"Client 11\" or \"\" = \"\"", "client = 'Client 11'--", "client = 'x';--",
+    "client = 'x' union select text from chunks", "${client}", "{{client}}", "%s", "client = %s", "client %3D 'x'",
+    "client&#61;'x'", "../../T011_2020_10K", "client = 'x' AND 1=2 OR page > 0", "CLIENT != 'x' OR PAGE > 0",
+    "not page = null", "page != null or client != null", "not (page = null and client = null)",
 )
 
 
@@ -89,12 +121,14 @@ def random_filter(random: random.Random, level: int = 0) -> str:
         return f"({random.choice((' and ', ' or ', ' or ')).join(parts)})"
     if level < 4 and kind < 0.65:
         return f"not {random_filter(random, level + 1)}"
-    column = random.choice(COLUMNS)
+    column = random.choice(COLUMNS if random.random() < 0.06 else KNOWN)  # one that there is not makes the whole refused
     column = f"`{column}`" if " " in column or random.random() < 0.1 else column
-    other = random.randint(0, 99)
-    value = random.choice((str(random.randint(-3, 2030)), quoted(client_of(other)), f"'Common{other} Corp'",
-                           f"'T{other:03d}_2020_10K'", "null", "true", "''"))
-    sign = random.choice(("=", "!=", "<", "<=", ">", ">=", "in", "not in"))
+    other, is_number = random.randint(0, 99), column in ("fiscal_year", "page", "year")
+    values = (str(random.randint(-3, 4)), str(random.randint(2018, 2023)), "null") if is_number else (
+        quoted(client_of(other)), f"'Common{other} Corp'", f"'T{other:03d}_2020_10K'", "''", "null")
+    value = random.choice(values if random.random() < 0.97 else ("true", "7", "'7'"))
+    signs = ("=", "!=", "in", "not in", *(("<", "<=", ">", ">=") if value != "null" else ()))
+    sign = random.choice(signs)
     return f"{column} {sign} ({value}, {value})" if "in" in sign else f"{column} {sign} {value}"
 
 

@@ -149,6 +149,8 @@ def test_folding_never_fails_and_is_stable(text: str) -> None:
         ("IBAN DE89 3704 0044 0532 0130 00.", "iban"),
         ("GB82WEST12345698765432", "iban"),
         ("SSN 123-45-6789", "ssn"),
+        ("SSN 123-45-6789, born in May", "ssn"),
+        ("call 651-733-1110, please", "phone"),
     ],
 )
 def test_personal_data_is_found(text: str, kind: str) -> None:
@@ -187,6 +189,127 @@ def test_personal_data_is_found(text: str, kind: str) -> None:
 )
 def test_the_numbers_of_filings_are_no_personal_data(text: str) -> None:
     assert mask_personal(text) == (text, ())
+
+
+ISSUED = (
+    ("4", 16),
+    ("4", 19),
+    ("51", 16),
+    ("2221", 16),
+    ("2720", 16),
+    ("34", 15),
+    ("37", 15),
+    ("300", 14),
+    ("36", 14),
+    ("6011", 16),
+    ("65", 16),
+    ("3528", 16),
+    ("62", 16),
+    ("2204", 16),
+    ("6759", 16),
+)
+
+
+@st.composite
+def card_numbers(draw: st.DrawFn) -> str:
+    """A number that an issuer could have given out."""
+    first, length = draw(st.sampled_from(ISSUED))
+    body = first + "".join(
+        draw(st.lists(st.sampled_from("0123456789"), min_size=length - len(first) - 1, max_size=length - len(first) - 1))
+    )
+    return next(body + digit for digit in "0123456789" if passes_luhn(body + digit))
+
+
+def grouped(number: str, mark: str) -> str:
+    sizes = (4, 6, 5) if len(number) == 15 else (4, 6, 4) if len(number) == 14 else (4, 4, 4, 4, 3)
+    parts, place = [], 0
+    for size in sizes:
+        parts.append(number[place : place + size])
+        place += size
+    return mark.join(filter(None, parts))
+
+
+@given(
+    card_numbers(),
+    st.sampled_from(("", " ", "-")),
+    st.sampled_from(
+        ("{}", "My card is {}.", "pay {}, thanks", "Charged $20 to the card {}", "Visa: {}\nSales were $ 5", "({})", "{}\n")
+    ),
+)
+def test_the_numbers_of_cards_are_found(number: str, mark: str, text: str) -> None:
+    masked, kinds = mask_personal(text.format(grouped(number, mark)), ("card",))
+    assert kinds == ("card",)
+    assert masked == text.format("[card removed]")
+
+
+@given(
+    card_numbers(),
+    st.sampled_from(
+        (
+            "€{}",
+            "€ {}",
+            "EUR {}",
+            "{} €",
+            "{} EUR",
+            "{}€",
+            "$ {}",
+            "USD {}",
+            "{} euros",
+            "£{}",
+            "{} million",
+            "{},00",
+            "{}.50",
+            "{} dollars",
+            "CHF  {}",
+            "{} shares",
+            "{}%",
+            "€\u00a0{}",
+        )
+    ),
+)
+def test_amounts_of_money_are_no_cards_whatever_their_digits(number: str, text: str) -> None:
+    said = f"The fund holds {text.format(number)} in all."
+    assert mask_personal(said, ("card",)) == (said, ())
+
+
+@given(card_numbers(), st.sampled_from((".", ",", " ", "\u00a0", "'", "\u202f")), st.sampled_from(("", "€ ", "EUR ")))
+def test_thousands_separators_make_an_amount(number: str, mark: str, sign: str) -> None:
+    parts = f"{int(number):,}".replace(",", mark)
+    said = f"Total {sign}{parts} in 2021"
+    assert mask_personal(said, ("card",)) == (said, ())
+
+
+@given(st.lists(st.integers(1000, 9999), min_size=4, max_size=9), st.sampled_from(("€m", "EUR million", "in millions", "$")))
+def test_rows_of_amounts_without_separators_are_no_cards(amounts: list[int], unit: str) -> None:
+    said = f"Net sales ({unit}) {' '.join(map(str, amounts))}"
+    assert mask_personal(said, ("card",)) == (said, ())
+
+
+@given(st.lists(st.integers(1000, 9999), min_size=6, max_size=9))
+def test_longer_rows_are_no_cards_whatever_stands_beside(amounts: list[int]) -> None:
+    said = f"Net sales {' '.join(map(str, amounts))}"
+    assert mask_personal(said, ("card",)) == (said, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "is_card"),
+    [
+        ("4111111111111111", True),
+        ("4111 1111 1111 1111 123", True),
+        ("4111-1111-1111-1111", True),
+        ("4222222222222", False),
+        ("1111 4111 1111 1111 1111", False),
+        ("7111111111111113", False),
+        ("4111111111111111 EUR", False),
+        ("Card 4111 1111 1111 1111, 20 EUR", True),
+        ("0000 0000 0000 0000", False),
+        ("4111 1111-1111 1111", False),
+        ("Kreditkarte 5555 5555 5555 4444 für 12 €", True),
+        ("2019 2018 2017 2016", False),
+    ],
+)
+def test_cards_and_what_looks_like_them(text: str, is_card: bool) -> None:
+    assert mask_personal(text, ("card",))[1] == (("card",) if is_card else ())
 
 
 @given(st.integers(0, 10**15 - 1))

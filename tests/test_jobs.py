@@ -417,3 +417,12 @@ def test_what_cannot_be_a_job(tmp_path: Path) -> None:
     plans = [jobs._open()[0].plan(jobs.submit("train").id)["out"] for _ in range(2)]
     assert [Path(out).name for out in plans] == ["run", "run-2"]
     assert "server" not in jobs._open()[0].plan(first.id)["recipe"]
+
+
+def test_whoever_is_told_the_end_finds_what_was_made(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_watch", lambda: None)  # which would look only a moment later
+    job = jobs.submit("index")
+    end_of(jobs, job.id)
+    assert [each.id for each in jobs.taken] == [job.id]
+    jobs.find(job.id)
+    assert len(jobs.taken) == 1

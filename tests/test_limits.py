@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +17,13 @@ import pytest
 from fastapi import FastAPI, Request
 
 from ragtune.recipe.schema import Recipe, Server
+from ragtune.server import limits
 from ragtune.server.auth import Gate
+from ragtune.server.draining import Drain, open_server
 from ragtune.server.errors import install_errors
 from ragtune.server.keys import Keys, open_keys
 from ragtune.server.limits import Buckets, Shield, host_of, is_public, protect
+from ragtune.server.patience import PAUSE_S, allowed_seconds, patient_protocol
 from ragtune.server.state import State
 
 
@@ -206,6 +213,64 @@ def test_every_answer_tells_browsers_what_not_to_do(tmp_path: Path) -> None:
     assert send(app, ("GET", "/v1/thing", {}))[0].headers["cache-control"] == "no-store"
 
 
+async def trickled(parts: int, seconds: float) -> AsyncIterator[bytes]:
+    for _ in range(parts):
+        await asyncio.sleep(seconds)
+        yield b" "
+
+
+def test_bodies_that_come_too_slowly_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _, counts = make_app(tmp_path)
+    monkeypatch.setattr(limits, "PAUSE_S", 0.1)
+    monkeypatch.setattr(limits, "allowed_seconds", lambda size: 0.3)
+    paused, slow, fine = (
+        send(app, ("POST", path, {"content": trickled(parts, seconds)}))[0]
+        for path, parts, seconds in (("/v1/echo", 2, 0.4), ("/v1/json", 50, 0.02), ("/v1/echo", 5, 0.01))
+    )
+    assert [answer.status_code for answer in (paused, slow, fine)] == [408, 408, 200]
+    assert paused.json()["error"]["code"] == "request_timeout"
+    assert paused.headers["connection"] == "close"
+    assert counts["request_timeout"] == 2
+    assert allowed_seconds(0) == PAUSE_S < allowed_seconds(1 << 20) < 100
+
+
+def test_connections_that_say_nothing_or_little_are_closed(tmp_path: Path) -> None:
+    app, _, _ = make_app(tmp_path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = open_server(app, Drain(), "127.0.0.1", 0, http=patient_protocol(0.3))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+
+    def talk(parts: list[bytes], pause_s: float = 0.0) -> tuple[bytes, float]:
+        begun = time.monotonic()
+        with socket.create_connection(listener.getsockname()) as connection:
+            connection.settimeout(5)
+            said = b""
+            with contextlib.suppress(OSError):
+                for part in parts:
+                    connection.sendall(part)
+                    time.sleep(pause_s)
+                while block := connection.recv(4096):
+                    said += block
+        return said, time.monotonic() - begun
+
+    ask = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    try:
+        for parts, pause_s in (([], 0.0), ([b"GET /hea"], 0.0), ([ask[place : place + 1] for place in range(30)], 0.05)):
+            said, seconds = talk(parts, pause_s)
+            assert said == b""
+            assert 0.2 < seconds < 3
+        said, _ = talk([ask + b"Connection: close\r\n\r\n"])
+        assert b"200 OK" in said
+        said, seconds = talk([ask + b"\r\n", b"GET /hea"], 0.05)
+        assert b"200 OK" in said, "what was asked in time is answered"
+        assert seconds < 3, "and the connection is closed although something was said after it"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
 @pytest.mark.parametrize(
     ("header", "host"), [("a.b:80", "a.b"), ("[::1]:8000", "[::1]"), ("A.B", "a.b"), ("a@b", "a@b"), ("", "")]
 )
@@ -227,3 +292,29 @@ def test_there_are_no_websockets(tmp_path: Path) -> None:
     gate = Gate(Server(), open_keys(Recipe(), tmp_path))
     asyncio.run(Shield(None, gate, Counter())({"type": "websocket"}, None, keep))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_database_of_keys_that_hangs_holds_up_only_those_it_must_tell_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, keys, _ = make_app(tmp_path)
+    answers, entries = threading.Event(), keys.entries
+
+    def hang() -> Any:
+        assert answers.wait(10)
+        return entries()
+
+    monkeypatch.setattr(keys, "entries", hang)
+    monkeypatch.setattr(Keys, "is_remote", True)
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as opened:
+            told = asyncio.ensure_future(opened.get("/v1/thing"))
+            await asyncio.sleep(0.01)
+            assert (await opened.get("/health")).status_code == 200
+            assert not told.done()
+            answers.set()
+            assert (await told).status_code == 200
+
+    asyncio.run(ask())

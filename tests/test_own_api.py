@@ -24,9 +24,10 @@ from ragtune.server import auth
 from ragtune.server.app import create_app
 from ragtune.server.jobs import jobs as jobs_module
 from ragtune.server.jobs.process import do_job
-from ragtune.server.library import Library, safe_name
+from ragtune.server.library import Library
 from ragtune.server.service import open_service
 from ragtune.server.state import open_state
+from ragtune.server.uploads import safe_name
 
 HAND = "# Hand Corp annual report\n\n(in millions)\n2021 2020\nNet sales $ 88 $ 77\n"
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tenants import ATTACKS, client_of, make_shared_index, owned_names, random_filter, tenant_of
 
 from ragtune.errors import IndexFolderError, QuestionError
 from ragtune.recipe.schema import Recipe, Retrieval
+from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.store import Store
 from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
+from ragtune.server.auth import Gate
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 TENANTS = 24
 
 
@@ -63,16 +70,31 @@ def test_no_filter_widens_what_a_tenant_sees(recipe: Recipe) -> None:
     assert not [columns for number, columns in told if number % 2 == 0 and "secret" in columns], "others' are not told"
 
 
-@pytest.mark.parametrize("retrieval", [
-    {"route": False}, {"returns": "page"}, {"rerank": "none"}, {"rerank": "none", "method": "dense"},
-    {"rerank": "none", "method": "lexical"},
-    {"expand": ("glossary", "feedback", "decompose")}, {"expand": ("learned", "feedback"), "rerank": "none"},
-    {"where": "fiscal_year > 2000"}, {"where": "page = 1"}], ids=str)
+@pytest.mark.parametrize(
+    "retrieval",
+    [
+        {"route": False},
+        {"returns": "page"},
+        {"rerank": "none"},
+        {"rerank": "none", "method": "dense"},
+        {"rerank": "none", "method": "lexical"},
+        {"expand": ("glossary", "feedback", "decompose")},
+        {"expand": ("learned", "feedback"), "rerank": "none"},
+        {"where": "fiscal_year > 2000"},
+        {"where": "page = 1"},
+    ],
+    ids=str,
+)
 def test_no_way_of_retrieval_leaves_a_tenants_documents(recipe: Recipe, retrieval: dict[str, object]) -> None:
     searcher = own(recipe, 3, **retrieval)
     owned = owned_names(searcher.index, 3)
-    for question in ("word11", "Net sales of Common11 Corp in 2020?", "What is ZP11?", "T011_2020_10K page 2",
-                     "supply and word3"):
+    for question in (
+        "word11",
+        "Net sales of Common11 Corp in 2020?",
+        "What is ZP11?",
+        "T011_2020_10K page 2",
+        "supply and word3",
+    ):
         for where in (None, "not client = 'nobody'", "page > 0"):
             hits, trace = searcher.trace_many([question], 50, where)[0]
             assert hits or question != "supply and word3"
@@ -130,8 +152,72 @@ def test_a_tenant_whose_filter_does_not_fit_the_index_has_nothing(recipe: Recipe
         assert (hits, trace.is_fallback) == ([], True)
 
 
-@pytest.mark.parametrize("text", ["page = 1", "client = 'x' and not page > 3", "page_number < 2", '{"page": 1}', "client = ",
-                                  "", "client = 'x') or (client = 'y'"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "page = 1",
+        "client = 'x' and not page > 3",
+        "page_number < 2",
+        '{"page": 1}',
+        "client = ",
+        "",
+        "client = 'x') or (client = 'y'",
+    ],
+)
 def test_filters_that_cannot_be_a_tenants(text: str) -> None:
     with pytest.raises(QuestionError):
         check_tenant(text)
+
+
+def check_all(recipe: Recipe, home: Path) -> Any:
+    """Return what scripts/check_tenants.py finds of a few tenants and filters."""
+    pytest.importorskip("uvicorn")
+    import check_tenants
+
+    server = recipe.server.model_copy(update={"folder": str(home / "server")})
+    return check_tenants.check(recipe.model_copy(update={"server": server}), 3, 60, 2, stops=True)
+
+
+def test_the_check_of_all_routes_finds_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    tally = check_all(recipe, tmp_path)
+    assert tally.found == []
+    assert tally.counts["with hits"] > 40
+    assert tally.counts["requests"] > 100
+
+
+identify = Gate.identify
+
+
+async def _let_pass(caller):
+    return caller
+
+
+SABOTAGE = {
+    "searches go to the whole index": ("ragtune.server.service.Service.searcher_for", lambda self, tenant: self.searcher),
+    "routes see the whole index": ("ragtune.server.service.Service.index_for", lambda self, tenant: self.index),
+    "filters keep rows of others": (
+        "ragtune.retrieval.tenancy.OwnIndex._find_kept",
+        lambda self, where: Index._find_kept(self.whole, where),
+    ),
+    "the columns of others are told": ("ragtune.retrieval.tenancy.OwnIndex.columns", lambda self: self.whole.columns()),
+    "chunks are found by their ids": ("ragtune.retrieval.tenancy.OwnStore.chunk", lambda self, id: Store.chunk(self, id)),
+    "all documents are a tenant's": (
+        "ragtune.retrieval.tenancy.find_owned",
+        lambda index, owned: (True,) * len(index.documents()),
+    ),
+    "what is on its way is listed": ("ragtune.server.holdings._is_said", lambda *_: True),
+    "the key's filter is forgotten": (
+        "ragtune.server.auth.Gate.identify",
+        lambda *given: dataclasses.replace(identify(*given), tenant_filter=None),
+    ),
+    "a tenant is an administrator": ("ragtune.server.auth.identify_admin.__code__", _let_pass.__code__),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_the_check_of_all_routes_finds_a_tenancy_that_was_broken(
+    name: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, broken = SABOTAGE[name]
+    monkeypatch.setattr(place, broken, raising=False)
+    assert check_all(recipe, tmp_path).found, name

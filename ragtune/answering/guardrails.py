@@ -90,9 +90,18 @@ class Guardrails:
         """Return the passages as they may be read, shown and cited."""
         return tuple(self._clean_passage(passage) for passage in passages)
 
+    @property
+    def masks_passages(self) -> bool:
+        """Whether personal data in documents is masked wherever they are shown."""
+        return self.section.personal_data.passages == "mask"
+
+    def mask_shown(self, text: str) -> str:
+        """Return a text of a document as people may read it: what addresses a model does them no harm and stays."""
+        return mask_personal(text, self.section.personal_data.kinds)[0] if self.masks_passages else text
+
     def clean_text(self, text: str) -> str:
         """Return a text of a document as it may be read and shown."""
-        if self.section.personal_data.passages == "mask":
+        if self.masks_passages:
             text, kinds = mask_personal(text, self.section.personal_data.kinds)
             if kinds:
                 self._trip("personal_passage_masked")

@@ -33,11 +33,12 @@ def list_recipes(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def show(name: str, settings: tuple[str, ...], as_json: bool) -> None:
     """Show a recipe with every field written out."""
+    from ragtune.files import hide_passwords
     from ragtune.recipe.load import render_recipe
 
     shown = read_recipe(name, settings)
     if as_json:
-        return print_json(shown.model_dump(mode="json"))
+        return print_json(hide_passwords(shown.model_dump(mode="json")))
     click.echo(render_recipe(shown), nl=False)
 
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ragtune.errors import RecipeError, nearest
+from ragtune.files import hide_passwords
 from ragtune.recipe.schema import Recipe
 from ragtune.recipe.space import check_space
 
@@ -74,8 +75,8 @@ def check_recipe(values: Mapping[str, Any], source: str) -> Recipe:
 
 
 def render_recipe(recipe: Recipe) -> str:
-    """Return the recipe as YAML with every field written out."""
-    return yaml.safe_dump(json.loads(recipe.model_dump_json()), sort_keys=False, allow_unicode=True)
+    """Return the recipe as YAML with every field written out, a password in a URL blanked out."""
+    return yaml.safe_dump(hide_passwords(json.loads(recipe.model_dump_json())), sort_keys=False, allow_unicode=True)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -148,4 +149,4 @@ def _describe(fault: Any, values: Mapping[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         allowed = _fields_at(location[:-1])
         return f"{name}: unknown key.{nearest(str(location[-1]), allowed)} Allowed here: {', '.join(allowed)}"
-    return f"{name}: found {fault['input']!r}. {fault['msg']}"
+    return f"{name}: found {hide_passwords(repr(fault['input']))}. {fault['msg']}"

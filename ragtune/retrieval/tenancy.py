@@ -62,23 +62,25 @@ class OwnStore(Store):
     def __init__(self, whole: Store, owned: tuple[bool, ...]) -> None:
         self.path, self.connection, self.lock = whole.path, whole.connection, whole.lock
         self.documents = whole.documents
-        self.positions = {document.name: place for place, document in enumerate(whole.documents) if owned[place]}
+        own = [(place, document) for place, document in enumerate(whole.documents) if owned[place]]
+        self.positions = {document.name: place for place, document in own}
+        self.own_ids = frozenset(document.id for _, document in own)
 
     def chunks_at(self, rows: Any) -> list[Chunk]:
         """Return the chunks of these rows. Raises RuntimeError for a foreign one, which no search may have found."""
         found = super().chunks_at(rows)
-        if not all(chunk.document in self.positions for chunk in found):
+        if not all(chunk.document_id in self.own_ids for chunk in found):
             raise RuntimeError("a search left the tenant's documents")  # a fault of ours; not an assert, which -O leaves out
         return found
 
     def chunk(self, chunk_id: str) -> Chunk | None:
         """Return the chunk of this id; None of a foreign one."""
         chunk = super().chunk(chunk_id)
-        return chunk if chunk is not None and chunk.document in self.positions else None
+        return chunk if chunk is not None and chunk.document_id in self.own_ids else None
 
     def all_chunks(self) -> list[Chunk]:
         """Return all chunks of the tenant in the order of rows."""
-        return [chunk for chunk in super().all_chunks() if chunk.document in self.positions]
+        return [chunk for chunk in super().all_chunks() if chunk.document_id in self.own_ids]
 
     def close(self) -> None:
         """Leave the file open: it is the whole store's."""

@@ -20,9 +20,9 @@ from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_holdings
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
-from ragtune.server.library import Incoming, Library, Upload, safe_name
+from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
-from ragtune.server.uploads import check_upload
+from ragtune.server.uploads import check_upload, safe_name
 
 MAX_FILES = 100
 EVERYBODY = Caller("server")
@@ -35,13 +35,16 @@ Admin = Annotated[Caller, Depends(identify_admin)]
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["files"],
     "properties": {
-        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One file or several."},
+        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"},
+                  "description": "One file or several."},
         "metadata": {"type": "string", "contentMediaType": "application/json", "description":
                      "JSON: columns and values for all files, or for each file by its name.",
                      "example": '{"company": "Norvane", "fiscal_year": 2022}'},
         "replace": {"type": "boolean", "description": "Whether a document of the same name may be replaced."},
         "index": {"type": "boolean", "description": "false: do not index now; POST /v1/jobs with kind 'index' does."}},
-    "additionalProperties": {"type": "string", "description": "Any other part is a column for all files: tenant=acme."}}}}}}
+    "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,39}$"},
+    "additionalProperties": {"type": "string", "maxLength": 500, "description":
+                             "Any other part is a column for all files: tenant=acme."}}}}}}
 
 
 class DocumentAnswer(BaseModel):
@@ -82,16 +85,16 @@ def routes(state: State) -> APIRouter:
     def holdings(caller: Caller) -> list[Holding]:
         return list_holdings(state.recipe, state.service.index, library, caller.tenant_filter)
 
-    @router.get("", response_model=DocumentList, responses=describe_errors(400, 401))
+    @router.get("", summary="List the documents", response_model=DocumentList, responses=describe_errors(400, 401))
     def list_documents(
         caller: Asker, state: Annotated[Union[HoldingState, None], Query(description="Only those in this state.")] = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000, offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> DocumentList:
-        """List the documents: those of the index, those on their way, those that could not be read."""
+        """Those of the index, those on their way into it or out of it, and those that could not be read, with the reason."""
         found = [each for each in holdings(caller) if state in (None, each.state)]
         return DocumentList(data=[_show(each) for each in found[offset : offset + limit]], total=len(found))
 
-    @router.post("", status_code=201, response_model=DocumentsChanged, openapi_extra=FORM,
+    @router.post("", summary="Upload documents", status_code=201, response_model=DocumentsChanged, openapi_extra=FORM,
                  responses=describe_errors(400, 401, 403, 409, 413, 415))
     async def upload_documents(request: Request, caller: Admin) -> DocumentsChanged:
         """Take files in. With the answer they are on disk and not lost any more; they are found when the job is done.
@@ -120,10 +123,10 @@ def routes(state: State) -> APIRouter:
         job = jobs.submit_index(caller.name) if is_indexed else None
         return DocumentsChanged(data=[_show(_waiting(upload)) for upload in kept], job=answer_of(job) if job else None)
 
-    @router.delete("/{name:path}", status_code=202, response_model=DocumentsChanged,
+    @router.delete("/{name:path}", summary="Delete a document", status_code=202, response_model=DocumentsChanged,
                    responses=describe_errors(400, 401, 403, 404, 409))
     def delete_document(name: str, caller: Admin) -> DocumentsChanged:
-        """Delete an uploaded document, or leave one of the recipe's own folder out of the index (its file stays)."""
+        """An uploaded one is deleted; one of the recipe's own folder is left out of the index (its file stays)."""
         with library.changing():
             found = [each for each in holdings(caller) if each.name == name]
             if not found:

@@ -72,6 +72,8 @@ def open_server(app: Any, drain: Drain, host: str, port: int, **settings: Any) -
     """Return uvicorn's server, draining as ``run_server`` says; nothing listens yet."""
     import uvicorn
 
+    from ragtune.server.patience import patient_protocol
+
     class DrainingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if drain.is_on:
@@ -91,5 +93,5 @@ def open_server(app: Any, drain: Drain, host: str, port: int, **settings: Any) -
             return await super().on_tick(counter)
 
     settings = {"log_config": None, "access_log": False, "server_header": False, "timeout_keep_alive": 30,
-                "timeout_graceful_shutdown": round(CLOSING_S), **settings}
+                "timeout_graceful_shutdown": round(CLOSING_S), "http": patient_protocol(), **settings}
     return DrainingServer(uvicorn.Config(app, host=host, port=port, **settings))

@@ -14,14 +14,15 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from ragtune.answering.answerer import Answerer, check_question
+from ragtune.answering.personal import mask_personal
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.thumbs import Thumb, Verdict, complete_answer
 from ragtune.documents.pack import use_pack
 from ragtune.errors import IndexFolderError
+from ragtune.recipe.schema import Recipe
 from ragtune.records import Hit
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.facets import may_see
 from ragtune.server.state import State
 from ragtune.stages.feedback import FILE
 
@@ -67,26 +68,29 @@ def routes(state: State) -> APIRouter:
 def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
     """Return the judgement with the prompt that was asked. Raises QuestionError, UnknownModel, and Rejected (409) where the
     passages are no longer in the index."""
-    service, recipe, index = state.service, state.recipe, state.service.index
+    service, recipe, index = state.service, state.recipe, state.service.index_for(caller.tenant_filter)
     model = service.find_model(body.model)
-    seen = {document.name: document for document in index.documents()}
     hits = []
     for rank, chunk_id in enumerate(body.passages, start=1):
         try:
-            chunk = index.chunk(chunk_id)
+            hits.append(Hit(index.chunk(chunk_id), 0.0, rank, "feedback"))
         except IndexFolderError:
-            chunk = None
-        if chunk is None or not may_see(index, caller.tenant_filter, seen[chunk.document], chunk.page):
             raise Rejected(409, f"passage {rank} is no longer among the documents: they have changed since. Ask again.",
-                           "passages", "passages_changed")
-        hits.append(Hit(chunk, 0.0, rank, "feedback"))
+                           "passages", "passages_changed") from None
     answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
     with use_pack(recipe.pack):
-        (prompt, passages), = answerer.fit_prompts([(check_question(body.question), hits)])
+        question = as_asked(recipe, check_question(body.question))
+        (prompt, passages), = answerer.fit_prompts([(question, hits)])
         right = complete_answer(body.right_answer, passages)
-    return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, body.question, tuple(prompt), body.completion or body.answer,
+    return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, question, tuple(prompt), body.completion or body.answer,
                  body.answer, model.id, index.id, prompt_hash(recipe.answering.names_rows), body.right_answer.strip(), right,
                  caller.name, round(time.time(), 3))
+
+
+def as_asked(recipe: Recipe, question: str) -> str:
+    """Return a question as it was asked and may be kept: without personal data where the recipe takes that out."""
+    personal = recipe.guardrails.personal_data
+    return mask_personal(question, personal.kinds)[0] if personal.question != "none" else question
 
 
 def append(path: Path, thumb: Thumb) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragtune.documents.read import list_files
-from ragtune.errors import DocumentError
+from ragtune.errors import DocumentError, QuestionError
 from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Metadata, Record
-from ragtune.retrieval.filters import parse_filter
+from ragtune.retrieval.filters import Filter, kind_of
 from ragtune.retrieval.index import Index
+from ragtune.retrieval.tenancy import check_tenant, find_owned
 from ragtune.server.library import Incoming, Library, Upload
 
 HoldingState = Literal["indexed", "waiting", "unreadable", "leaving"]
@@ -37,10 +38,29 @@ class Holding(Record):
 
 
 def list_holdings(recipe: Recipe, index: Index, library: Library, tenant: str | None = None) -> list[Holding]:
-    """Return the documents that a tenant's filter holds for, or all, by their names."""
-    keeps = parse_filter(tenant).matches if tenant else None
+    """Return the documents that a tenant's filter holds for, or all, by their names.
+
+    Of what the index does not hold yet a tenant sees the uploads that say in all columns of the filter that they are theirs:
+    what a file's own pages will say is not known, and a document that says nothing is nobody's.
+    """
     found = sorted(_all(recipe, index, library), key=lambda holding: (holding.name, holding.file))
-    return [each for each in found if keeps is None or keeps({**each.metadata, "document": each.name})]
+    if tenant is None:
+        return found
+    owned = check_tenant(tenant)
+    is_own = {document.name: own for document, own in zip(index.documents(), find_owned(index, owned))}
+    return [each for each in found if is_own.get(each.name, True)
+            and _is_said(each, owned, index, index.columns() if each.name in is_own else {})]
+
+
+def _is_said(holding: Holding, owned: Filter, index: Index, columns: Mapping[str, set[str]]) -> bool:
+    """Tell whether what is known of a document passes a tenant's filter, all columns of which are its own or ``columns``."""
+    row = {**holding.metadata, "document": holding.name}
+    said = {column: {kind_of(value)} for column, value in row.items() if value is not None}
+    kinds = {column: columns.get(column, set()) | said.get(column, set()) for column in (*columns, *said)}
+    try:
+        return owned.check(kinds, index.pack.metadata.sidecar).matches(row)
+    except QuestionError:
+        return False
 
 
 def list_bytes(

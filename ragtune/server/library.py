@@ -10,21 +10,17 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import secrets
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from ragtune.documents.formats import READERS, check_signature
-from ragtune.errors import DocumentError, nearest
+from ragtune.documents.formats import check_signature
+from ragtune.errors import DocumentError
 from ragtune.files import hash_file, hash_text
 from ragtune.records import Metadata, Record
-
-MAX_STEM = 120
-"""Most characters of a document's name."""
+from ragtune.server.uploads import safe_name
 
 
 @dataclass(frozen=True)
@@ -168,26 +164,6 @@ class Library:
 
     def _sidecar(self, file: str) -> Path:
         return self.folder / f".{file}.json"
-
-
-def safe_name(name: str) -> str:
-    """Return a file name without path, control characters and what shells or browsers trip over.
-
-    Raises DocumentError where nothing is left of it, or no reader takes its suffix.
-    """
-    last = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1]
-    last = re.sub(r"[^\w .,&()+'-]", "_", "".join(letter for letter in last if letter.isprintable()))
-    stem, dot, suffix = last.strip(" .").rpartition(".")
-    suffix = f".{suffix.lower()}"
-    if not dot or suffix not in READERS:
-        raise DocumentError(f"'{name[:200]}' has no suffix that is read. Allowed: {', '.join(READERS)}."
-                            f"{nearest(suffix, READERS)}")
-    stem = re.sub(r"\s+", " ", stem).strip(" .")
-    while len(stem) > MAX_STEM or len(stem.encode()) > 200:  # a file name has 255 bytes at most
-        stem = stem[:-1].rstrip(" .")
-    if not re.search(r"\w", stem):
-        raise DocumentError(f"'{name[:200]}' is no name for a document. Give the file one with letters or digits.")
-    return stem + suffix
 
 
 def write_sidecar(path: Path, rows: Mapping[str, Metadata], uploads: Sequence[Upload]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
@@ -17,14 +18,17 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ragtune.files import hide_passwords
 from ragtune.server.auth import CALLER, Gate, is_own_name, open_gate
 from ragtune.server.errors import Rejected, error_body
+from ragtune.server.patience import PAUSE_S, allowed_seconds
 from ragtune.server.state import State
 
-PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
+PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/openapi.json"))
 """What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
-PUBLIC_FOLDERS = ("/static/", "/reports/")
-"""Where the web page's own files lie, and reports, whose addresses hold for an hour and are their own keys."""
+PUBLIC_FOLDERS = ("/static/", "/docs/", "/reports/")
+"""Where the web page's own files lie, those of the documentation, and reports, whose addresses hold for an hour and are
+their own keys."""
 UPLOADS = re.compile(r"/v1/documents(/|$)")
 """Paths whose requests may be as large as server.max_upload_mb says."""
 FAILURES_A_MINUTE = 30
@@ -36,9 +40,6 @@ HEADERS = {
                                "form-action 'self'; frame-ancestors 'self'",
 }
 """Set on every response that does not set them itself."""
-DOCUMENTATION = ("default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
-                 "'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com")
-"""The content policy of /docs and /redoc, whose page FastAPI writes."""
 _MIB = 1 << 20
 
 
@@ -85,18 +86,27 @@ class Shield:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         body = Body(receive, _with_headers(send, scope["path"]), self._most_bytes(scope))
         try:
-            self.check_source(scope["method"], headers)
-            self.check_caller(scope, headers)
+            if scope["path"] != "/health":  # which tells whether the server lives, not whether its database does
+                await self.check(scope, headers)
             body.check_length(headers)
         except Rejected as error:
             return await self.answer(scope, error, body.send)
         try:
             await self.app(scope, body.receive, body.guarded_send)
         except Exception:
-            if not body.is_too_large:
+            if body.fault is None:
                 raise
-        if body.is_too_large and not body.has_begun:
-            await self.answer(scope, body.too_large(), body.send)
+        if body.fault is not None and not body.has_begun:
+            await self.answer(scope, body.fault, body.send)
+
+    async def check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Check where a request comes from and who asks. Raises Rejected."""
+        def look() -> None:
+            self.check_source(scope["method"], headers)
+            self.check_caller(scope, headers)
+
+        # A file of keys is looked at in microseconds; a database elsewhere may take seconds, and all others would wait.
+        await asyncio.to_thread(look) if self.gate.keys.is_remote else look()
 
     async def answer(self, scope: Scope, error: Rejected, send: Send) -> None:
         """Answer with an error."""
@@ -158,12 +168,16 @@ class Shield:
 
 
 class Body:
-    """A request's body that is counted while it is read, whatever its headers say of its length."""
+    """A request's body that is counted and timed while it is read, whatever its headers say of its length.
+
+    ``fault`` is what is wrong with it, once something is.
+    """
 
     def __init__(self, receive: Receive, send: Send, most_bytes: int) -> None:
         self._receive, self.send, self.most_bytes = receive, send, most_bytes
-        self._seen = 0
-        self.is_too_large = self.has_begun = False
+        self._seen, self._begun = 0, 0.0
+        self._is_whole = self.has_begun = False
+        self.fault: Rejected | None = None
 
     def check_length(self, headers: Mapping[str, str]) -> None:
         """Raise Rejected (413) where the headers say already that it is too large, or (400) where they are nonsense."""
@@ -181,18 +195,28 @@ class Body:
                              "server.max_body_mb or, for uploads, server.max_upload_mb.", code="request_too_large")
 
     async def receive(self) -> Message:
-        """Return the next message. Raises Rejected once more was sent than is taken."""
-        message = await self._receive()
+        """Return the next message. Raises Rejected once more was sent than is taken, or it comes too slowly."""
+        if self._is_whole:  # what is waited for is that the asker goes
+            return await self._receive()
+        self._begun = self._begun or time.monotonic()
+        left = self._begun + allowed_seconds(self._seen) - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, min(left, PAUSE_S)))
+        except asyncio.TimeoutError:
+            self.fault = Rejected(408, "the request's body came too slowly. Send it again.", code="request_timeout",
+                                  headers={"Connection": "close"})
+            raise self.fault from None
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
+            self._is_whole = not message.get("more_body", False)
             if self._seen > self.most_bytes:
-                self.is_too_large = True
-                raise self.too_large()
+                self.fault = self.too_large()
+                raise self.fault
         return message
 
     async def guarded_send(self, message: Message) -> None:
-        """Send what the application answers, but nothing of an answer begun after the body was too large: that is ours."""
-        if self.is_too_large and not self.has_begun:
+        """Send what the application answers, but nothing of an answer begun after its body was refused: that is ours."""
+        if self.fault is not None and not self.has_begun:
             return
         self.has_begun = True
         await self.send(message)
@@ -200,13 +224,12 @@ class Body:
 
 def _with_headers(send: Send, path: str) -> Send:
     """Return a send that adds the headers which keep a browser from being used against its user."""
-    wanted = HEADERS | ({"Content-Security-Policy": DOCUMENTATION} if path in ("/docs", "/redoc") else {})
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             given: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
-            added = [(name.lower().encode(), value.encode()) for name, value in wanted.items()
+            added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()
                      if name.lower().encode() not in names]
             if path.startswith("/v1/") and b"cache-control" not in names:
                 added.append((b"cache-control", b"no-store"))
@@ -257,5 +280,4 @@ class Redacting(logging.Filter):
 
 def hide_keys(text: str) -> str:
     """Return a text with what looks like an API key, or a password in a URL, blanked out."""
-    text = re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)
-    return re.sub(r"(\b[a-z][a-z0-9+]{2,20}://[^\s:/@]{0,100}:)[^\s@/]{1,200}@", r"\1…@", text)
+    return str(hide_passwords(re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)))

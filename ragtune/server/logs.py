@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import IO, Any
 
+from ragtune.files import hide_passwords
+
 REQUESTS = "ragtune.server.requests"
 """The logger of the line that each request gets."""
 _SECRET = re.compile(r"(?i)(\bBearer\s+|\b(?:api[-_ ]?key|password|token)\b[\"']?\s*[:=]\s*[\"']?)[^\s\"',;}]+"
@@ -78,7 +80,7 @@ class JsonLines(logging.Formatter):
         if question and not self._has_questions:
             for form in {question, repr(question)[1:-1], json.dumps(question)[1:-1]}:
                 text = text.replace(form, "[question]")
-        return _SECRET.sub(lambda match: f"{match[1] or ''}[hidden]", text)
+        return _SECRET.sub(lambda match: f"{match[1] or ''}[hidden]", str(hide_passwords(text)))
 
 
 def install_logs(has_questions: bool = False, stream: IO[str] | None = None, level: int = logging.INFO) -> logging.Handler:

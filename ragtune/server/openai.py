@@ -119,6 +119,11 @@ def routes(state: State) -> APIRouter:
         """Passages are found for the question, the answer is written from them and checked: figures that no cited passage
         holds make it a refusal (`answering.guard`). The text keeps its marks `[n]`; the sources stand in `ragtune`.
 
+        The question is the last message of the user, and each is answered by itself: the turns before it, those of the
+        system too, are not read, and `ragtune.notes` says so. A client that wants follow-up questions puts what they are
+        about into the last message ("And in 2021?" → "What were Norvane's net sales in 2021?"). `n` above 1, tools,
+        `response_format` other than text and log probabilities are answered with 400 instead of being passed over.
+
         A stream sends the passages first (empty content, `ragtune.passages`), the checked text in words, and the citations
         with the last chunk. `ragtune.draft: true` adds the draft while it is written; it is unchecked.
         """

@@ -16,12 +16,11 @@ from ragtune.errors import DocumentError, QuestionError, nearest
 from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Document
-from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.facets import Assistant, Kept, describe_assistant, may_see, visible_documents
-from ragtune.server.service import join_filters
+from ragtune.server.facets import Assistant, Kept, describe_assistant, visible_documents
+from ragtune.server.service import Service
 from ragtune.server.state import State
 
 FOLDER = Path(__file__).parent / "pages"
@@ -81,27 +80,26 @@ def routes(state: State) -> APIRouter:
     @router.get("/v1/filter", summary="Check a filter", response_model=Kept, responses=errors)
     def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> Kept:
         """How many documents a filter keeps, or what is wrong with it."""
-        index = state.service.index
         try:
-            parse_filter(where).check(index.columns(), index.pack.metadata.sidecar)
+            return Kept(documents=len(visible_documents(state.service.index_for(caller.tenant_filter), where)))
         except QuestionError as error:
             return Kept(problem=str(error))
-        return Kept(documents=len(visible_documents(index, join_filters(caller.tenant_filter, where))))
 
     @router.get("/documents/{name:path}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
     def document_page(name: str, number: int, caller: Asker,
                       quote: Annotated[str, Query(max_length=4000, examples=["Net sales 2022: 4,210"])] = "") -> ShownPage:
         """The text of a page, and where a quote stands in it and on its picture."""
-        return show_page(state.service.index, state.recipe, caller, name, number, quote)
+        return show_page(state.service.index_for(caller.tenant_filter), state.service, name, number, quote)
 
     @router.get("/documents/{name:path}/pages/{number}/picture", summary="Draw a page", response_class=Response,
                 responses={**errors, 200: {"content": {"image/png": {}}}})
     def picture(name: str, number: int, caller: Asker, width: Annotated[int, Query(ge=100, le=2000)] = 1000) -> Response:
         """The page of a PDF as PNG, `width` pixels wide or less."""
-        document = find_document(state.service.index, caller, name, number)
-        path = pdf_of(state.recipe, document)
+        document = find_document(state.service.index_for(caller.tenant_filter), name, number)
+        path = picture_of(state.service, document)
         if path is None:
-            raise Rejected(404, f"'{name}' cannot be drawn: it is no PDF, or its file has changed since it was indexed.")
+            raise Rejected(404, f"'{name[:200]}' cannot be drawn: it is no PDF, its file has changed since it was indexed, "
+                                "or the recipe masks what a picture would show.")
         try:
             png = draw_page(path, number, width)
         except DocumentError as error:
@@ -112,24 +110,24 @@ def routes(state: State) -> APIRouter:
     return router
 
 
-def find_document(index: Index, caller: Caller, name: str, number: int) -> Document:
-    """Return a document that has this page. Raises Rejected (404), also for one that the caller's key may not see."""
-    seen = {document.name: document for document in visible_documents(index, caller.tenant_filter)}
+def find_document(index: Index, name: str, number: int) -> Document:
+    """Return a document that has this page. Raises Rejected (404); ``index`` is the caller's own."""
+    seen = {document.name for document in index.documents()}
     if name not in seen:
         raise Rejected(404, f"there is no document '{name[:200]}'.{nearest(name, seen)}")
     document = index.document(name)
     numbers = [page.number for page in document.pages]
-    if number not in numbers or not may_see(index, caller.tenant_filter, document, number):
+    if number not in numbers:
         raise Rejected(404, f"'{name}' has no page {number}. It has {len(numbers)}.")
     return document
 
 
-def show_page(index: Index, recipe: Recipe, caller: Caller, name: str, number: int, quote: str) -> ShownPage:
-    """Return a page with the place of a quote. Raises Rejected."""
-    document = find_document(index, caller, name, number)
-    text = next(page.text for page in document.pages if page.number == number)
+def show_page(index: Index, service: Service, name: str, number: int, quote: str) -> ShownPage:
+    """Return a page of the caller's index with the place of a quote, masked as passages are. Raises Rejected."""
+    document, recipe = find_document(index, name, number), service.recipe
+    text = service.guardrails.mask_shown(next(page.text for page in document.pages if page.number == number))
     spot = find_quote(text, quote) if quote.strip() else None
-    path = pdf_of(recipe, document)
+    path = picture_of(service, document)
     places = Places(0, 0)
     if path is not None and quote.strip():
         try:
@@ -141,6 +139,11 @@ def show_page(index: Index, recipe: Recipe, caller: Caller, name: str, number: i
     return ShownPage(document=name, title=title, number=number, pages=len(document.pages), text=text,
                      span=(spot.start, spot.end) if spot else None, has_picture=path is not None,
                      lines=_show(places.lines), amount=_show(places.amount))
+
+
+def picture_of(service: Service, document: Document) -> Path | None:
+    """Return the file of a PDF that may be drawn: of none where personal data is masked, which a picture would show."""
+    return None if service.guardrails.masks_passages else pdf_of(service.recipe, document)
 
 
 def _show(boxes: tuple[Box, ...]) -> list[ShownBox]:

@@ -137,6 +137,8 @@ class Service:
         self.turns = Turns(server.max_searches, server.max_waiting)
         self.watchers: list[Watch] = []
         self.counters: dict[str, Mapping[str, int]] = {}
+        if prefixes := getattr(generator, "prefixes", None):
+            self.counters["prompt_tokens"] = prefixes.counts
         self._adapters = dict(adapters)
         self._tuned_with = dict(tuned_with or {})
         self._created = int(time.time())
@@ -249,7 +251,10 @@ class Service:
 
         def tell(end: Done | BaseException) -> None:
             for each in ends:
-                each(end)
+                try:
+                    each(end)
+                except Exception:  # whoever asked hears the end all the same
+                    logger.exception("what watches questions failed")
             on_event(end)
 
         begun = time.perf_counter()

@@ -214,8 +214,8 @@ class _Runner:
             values.pop("training")
         rows_id = json.loads((rows / "manifest.json").read_text(encoding="utf-8")).get("id")
         key = hash_text(json.dumps([values, self.facts, rows_id, start_key, is_asked], sort_keys=True, default=str))
-        return MethodTask(name, recipe.model_dump(mode="json"), str(self.index), str(self.dataset), str(rows), str(place),
-                          key, self.budget.seconds, is_asked)
+        return MethodTask(name, recipe.model_dump(mode="json", exclude={"server"}), str(self.index), str(self.dataset),
+                          str(rows), str(place), key, self.budget.seconds, is_asked)
 
     def _known_seconds(self, rows: Path, seconds: float) -> float:
         """Keep how long rows took to make, for starts that find them there."""
