@@ -118,10 +118,10 @@ def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
 
 def _of_upload(upload: Upload, reason: str) -> Holding:
     return Holding(upload.document, upload.file, "upload", "unreadable" if reason else "waiting", bytes=upload.bytes,
-                   reason=_without_paths(reason), metadata=upload.metadata)
+                   reason=without_paths(reason), metadata=upload.metadata)
 
 
-def _without_paths(reason: str) -> str:
+def without_paths(reason: str) -> str:
     """Return a reason without the place of another file, which is the server's own business."""
     return "another document has the same bytes" if reason.startswith("the same bytes as") else reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Query
@@ -15,6 +16,7 @@ from ragtune.server.auth import Caller, identify_admin
 from ragtune.server.draining import Drain
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.events import ALIVE, EventStream, frame
+from ragtune.server.holdings import without_paths
 from ragtune.server.jobs.jobs import Jobs
 from ragtune.server.jobs.kinds import KINDS, allowed_settings, find_kind
 from ragtune.server.jobs.record import Job, JobState
@@ -95,9 +97,14 @@ class KindList(BaseModel):
 
 
 def answer_of(job: Job) -> JobAnswer:
-    """Return a job as it is told."""
-    return JobAnswer(**job.to_dict())
-
+    """Return a job as it is told; of places on the server's disk their names alone, by which other requests know them."""
+    told = job.to_dict()
+    result = dict(told["result"])
+    if "folder" in result:
+        result["folder"] = Path(str(result["folder"])).name
+    if "unreadable" in result:
+        result["unreadable"] = [[Path(str(path)).name, without_paths(str(reason))] for path, reason in result["unreadable"]]
+    return JobAnswer(**{**told, "result": result})
 
 
 def routes(state: State) -> APIRouter:
