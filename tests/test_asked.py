@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtune.documents.pack import open_pack
+from ragtune.documents.packparts import Screen
 from ragtune.retrieval.asked import read_asked
 
 
@@ -46,3 +49,24 @@ def test_phrases_to_add_are_what_documents_say() -> None:
 def test_any_text_asks_for_something_known(text: str) -> None:
     asked = read_asked(text, open_pack())
     assert all(0 <= place < len(open_pack().sections) for place in (*asked.named, *asked.of_terms, *asked.of_topics))
+
+
+QUESTION_WORDS = ["net", "sales", "gross", "margin", "Item", "8", "cash", "flow", "statement", "of", "income", "tax", "rate",
+                  "risk", "factors", "in", "the", "inventory", "turnover", "segment", "segments", "balance", "sheet", "MD&A"]
+
+
+@given(st.lists(st.sampled_from(QUESTION_WORDS), max_size=9).map(" ".join))
+def test_a_screen_finds_what_each_pattern_finds(text: str) -> None:
+    pack = open_pack("finance")
+    patterns = [pattern for part in (pack.topics, pack.sections, pack.measures) for pattern in (one.asked for one in part)]
+    patterns += [section.item for section in pack.sections]
+    expected = [place for place, pattern in enumerate(patterns) if pattern and pattern.search(text)]
+    assert Screen(patterns).find(text) == expected
+
+
+def test_a_screen_keeps_patterns_apart_that_cannot_stand_in_one() -> None:
+    patterns = [re.compile(r"(a)\1", re.IGNORECASE), None, re.compile(r"(?P<x>b)c", re.IGNORECASE),
+                re.compile(r"(?P<x>D)$"), re.compile("a")]
+    assert Screen(patterns).find("AA bc D") == [0, 2, 3]
+    assert Screen(patterns).find("zz") == []
+    assert Screen([]).find("a") == []

@@ -24,7 +24,19 @@ from pydantic import BaseModel, ValidationError
 
 from ragtune.documents.labels import Labels
 from ragtune.documents.packfile import MetadataRules, PackFiles, WordingRules
-from ragtune.documents.packparts import Answers, Facts, Measure, Names, Report, Section, Tables, Term, Topic, any_of
+from ragtune.documents.packparts import (
+    Answers,
+    Facts,
+    Measure,
+    Names,
+    Report,
+    Screen,
+    Section,
+    Tables,
+    Term,
+    Topic,
+    any_of,
+)
 from ragtune.errors import RecipeError, nearest
 from ragtune.files import hash_text
 from ragtune.records import Metadata
@@ -77,6 +89,14 @@ class Pack:
     def sections(self) -> tuple[Section, ...]:
         """The sections of documents, in the order of the file."""
         return tuple(map(Section, self.files.sections))
+
+    @cached_property
+    def screens(self) -> dict[str, Screen]:
+        """What finds the 'measures', 'topics' and 'sections' that a question names, and sections by the 'items' it names."""
+        return {"measures": Screen(measure.asked for measure in self.measures),
+                "topics": Screen(topic.asked for topic in self.topics),
+                "sections": Screen(section.asked for section in self.sections),
+                "items": Screen(section.item for section in self.sections)}
 
     @cached_property
     def prefix(self) -> re.Pattern[str] | None:

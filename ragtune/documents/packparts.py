@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,6 +78,27 @@ def any_of(patterns: Iterable[str], is_squeezed: bool = False) -> re.Pattern[str
     """Return one pattern for several, None for none; a squeezed one meets text without spaces."""
     joined = "|".join(f"(?:{pattern.replace(' ', '') if is_squeezed else pattern})" for pattern in patterns)
     return re.compile(joined, re.IGNORECASE) if joined else None
+
+
+class Screen:
+    """Many patterns that meet one question: those of which none matches are looked at together, in groups."""
+
+    def __init__(self, patterns: Iterable[re.Pattern[str] | None], most: int = 8) -> None:
+        """All ignore case; None matches nothing. ``most`` stand in a group."""
+        given = [(place, pattern) for place, pattern in enumerate(patterns) if pattern]
+        self._groups = [(_join(group), group) for group in (given[n : n + most] for n in range(0, len(given), most))]
+
+    def find(self, text: str) -> list[int]:
+        """Return the places of the patterns that match, in order."""
+        return [place for joined, group in self._groups if joined is None or joined.search(text)
+                for place, pattern in group if pattern.search(text)]
+
+
+def _join(group: Sequence[tuple[int, re.Pattern[str]]]) -> re.Pattern[str] | None:
+    """Return one pattern that matches where one of the group does; None where they cannot stand in one."""
+    if any(pattern.groups or pattern.flags != group[0][1].flags for _, pattern in group):
+        return None  # groups are counted and named over the whole pattern
+    return re.compile("|".join(f"(?:{pattern.pattern})" for _, pattern in group), group[0][1].flags)
 
 
 def squeeze(line: str) -> str:

@@ -35,11 +35,12 @@ def read_asked(question: str, pack: Pack) -> Asked:
     sections = {section.name: position for position, section in enumerate(pack.sections)}
     positions = {id(term): position for position, term in enumerate(pack.terms)}
     terms = [term for _, term in find_terms(question, pack)]
-    needed = [term for measure in pack.measures if measure.asked.search(question) for term in measure.terms]
+    screens = pack.screens
+    needed = [term for place in screens["measures"].find(question) for term in pack.measures[place].terms]
     terms = list(dict.fromkeys([*terms, *needed]))
-    topics = [topic for topic in pack.topics if topic.asked.search(question)]
-    named = [section.name for section in pack.sections
-             if any(pattern and pattern.search(question) for pattern in (section.asked, section.item))]
+    topics = [pack.topics[place] for place in screens["topics"].find(question)]
+    named = [pack.sections[place].name
+             for place in sorted({*screens["sections"].find(question), *screens["items"].find(question)})]
     added = [phrase for term in terms for phrase in term.also]
     added += [phrase for topic in topics for phrase in topic.entry.also]
     return Asked(
