@@ -86,9 +86,9 @@ def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
                       {**documents[name].metadata, **(mine.metadata if mine else {})})
     known = {*inputs, *reasons, *left_out, *index.manifest.get("edits", {}).get("removed", ())}
     with contextlib.suppress(DocumentError):  # a folder that is empty, or not there, has none
-        for path in list_files(recipe.documents)[0]:
-            if str(path) not in known:
-                yield Holding(path.stem, path.name, "folder", "waiting", bytes=_size(Path(recipe.documents.folder) / path))
+        for file in list_files(recipe.documents)[0]:
+            if str(file) not in known:
+                yield Holding(file.stem, file.name, "folder", "waiting", bytes=_size(Path(recipe.documents.folder) / file))
     for path, reason in reasons.items():
         if path not in inputs and not Path(path).is_absolute():
             yield Holding(Path(path).stem, Path(path).name, "folder", "unreadable", reason=reason,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ragtune.records import Hit
+from ragtune.records import Hit, Trace
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.answers import Checked, mark_answer, show_answer, show_passages
 from ragtune.server.auth import Caller, identify, identify_admin
@@ -75,7 +75,8 @@ class SearchBody(BaseModel):
 
 
 class HitAnswer(BaseModel):
-    """A chunk that was found. ``start`` and ``end`` are characters of the document's text."""
+    """A chunk that was found. ``start`` and ``end`` are characters of the document's text; ``text`` is theirs, less what the
+    recipe's guardrails take out of passages."""
 
     rank: int
     score: float
@@ -136,9 +137,14 @@ def routes(state: State) -> APIRouter:
     async def search(body: SearchBody, caller: Asker) -> SearchAnswer:
         """Find chunks without answering."""
         begun = time.perf_counter()
-        hits, trace = await service.turns.run(
-            service.search, body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
-        return SearchAnswer(hits=[_show_hit(hit) for hit in hits], filter=trace.where, reasons=list(trace.reasons),
+
+        def find() -> tuple[list[HitAnswer], Trace]:
+            hits, trace = service.search(
+                body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
+            return [_show_hit(hit, service.guardrails.clean_text(hit.chunk.text)) for hit in hits], trace
+
+        hits, trace = await service.turns.run(find)
+        return SearchAnswer(hits=hits, filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
     @router.get("/datasets", response_model=FiguresList, responses=describe_errors(401, 403))
@@ -207,8 +213,8 @@ async def _events(listener: Listener, service: Service, body: AskBody, scope: Ma
         yield frame(error_body(scope, status, message, param, code), "error")
 
 
-def _show_hit(hit: Hit) -> HitAnswer:
+def _show_hit(hit: Hit, text: str) -> HitAnswer:
     chunk = hit.chunk
     return HitAnswer(rank=hit.rank, score=round(float(hit.score), 6), document=chunk.document, page=chunk.page,
-                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=chunk.text, heading=chunk.heading,
+                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=text, heading=chunk.heading,
                      chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))
