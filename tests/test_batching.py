@@ -169,3 +169,34 @@ def test_one_completion_whole_or_none_in_time(engine: Engine, batcher: Batcher) 
         write_now(batcher, wish, 0.05)
     engine.gate.set()
     assert write_now(batcher, wish).text == "whole"
+
+
+def test_an_engine_that_forgets_one_of_a_batch_leaves_nobody_waiting(batcher: Batcher, engine: Engine) -> None:
+    real = engine.stream
+    engine.stream = lambda wishes, say: real(wishes, say)[1:]  # type: ignore[method-assign]
+    engine.gate.set()
+    ends = [asker.wait() for asker in (Asker(batcher, "a"), Asker(batcher, "b"))]
+    assert all(isinstance(end, ModelError) for end in ends)
+    engine.stream = real  # type: ignore[method-assign]
+    assert Asker(batcher, "c").wait().text == "c"
+
+
+def test_who_is_told_that_it_was_dropped_holds_up_nobody(batcher: Batcher, engine: Engine) -> None:
+    first = Asker(batcher, "first")
+    wait_until(batcher, 1)
+    told, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Any) -> None:
+        told.set()
+        assert go_on.wait(10)
+
+    dropped = batcher.submit(Ticket(Wish([Message(role="user", content="x")], 9), lambda piece: None, slow))
+    dropped.cancel()
+    engine.gate.set()
+    first.wait()
+    assert told.wait(10)
+    asked = threading.Thread(target=Asker, args=(batcher, "other"), daemon=True)
+    asked.start()
+    asked.join(5)
+    assert not asked.is_alive(), "another cannot ask while somebody is told"
+    go_on.set()

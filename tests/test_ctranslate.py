@@ -103,9 +103,9 @@ def test_larger_models_answer_prompts_of_like_length_together(section, monkeypat
 
 def test_a_batch_is_cut_where_lengths_part():
     lengths = [100, 99, 100 - APART, 83, 60, 60]
-    groups = [[len(ids) for ids in group] for group in _alike([[0] * length for length in lengths])]
+    groups = [list(group) for group in _alike(lengths, lengths)]
     assert groups == [[100, 99, 84], [83], [60, 60]]
-    assert list(_alike([])) == []
+    assert list(_alike([], [])) == []
 
 
 def test_an_architecture_that_ctranslate2_does_not_know_is_one_clear_error(tmp_path, cache):
@@ -154,3 +154,36 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path, sectio
 def test_a_wrong_adapter_is_refused_before_the_model_is_read(section, tmp_path):
     with pytest.raises(RunError, match=r"adapter_config\.json is missing"):
         open_generator(section, adapter=tmp_path)
+
+
+def test_eight_bits_are_a_quarter_of_the_weights_and_need_this_engine(section, cache):
+    from pydantic import ValidationError
+
+    whole, small = open_generator(section), open_generator(section.model_copy(update={"quantization": "int8"}))
+    said = small.generate(PROMPTS, 12)
+    assert len(said) == len(PROMPTS)
+    assert said == small.generate(PROMPTS, 12)
+    sizes = {json.loads((cache / name / "manifest.json").read_text())["compute_type"]:
+             (cache / name / "weights" / "model.bin").stat().st_size for name in folders(cache)}
+    assert sizes["int8_float32"] < 0.4 * sizes["float32"]
+    assert whole._is_small
+    assert small._is_small
+    with pytest.raises(ValidationError, match="needs engine: ctranslate2"):
+        Generator(quantization="int8")
+
+
+def test_switching_between_base_and_adapters_opens_each_once(section, cache, tmp_path, monkeypatch):
+    """A served model is switched at every request: nothing may be hashed or loaded anew then."""
+    from ragtune.models import ctranslate
+    from ragtune.models.streaming import Wish
+
+    adapters = [make_adapter(tmp_path / f"adapter{seed}", section.model, seed=seed) for seed in (1, 2)]
+    generator = open_generator(section)
+    wishes = [Wish(PROMPTS[0], 6, adapter=adapter) for adapter in (adapters[0], None, adapters[1])]
+    wanted = [generator.stream([wish], lambda place, piece: True)[0].text for wish in wishes]
+    opened = []
+    monkeypatch.setattr(ctranslate, "convert_checkpoint", lambda *args: opened.append(args))
+    for _ in range(2):
+        assert [generator.stream([wish], lambda place, piece: True)[0].text for wish in wishes] == wanted
+    assert not opened
+    assert wanted[1] == generator.generate([PROMPTS[0]], 6)[0], "the adapter it had is attached again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -17,17 +18,18 @@ import pytest
 pytest.importorskip("huey")
 pytest.importorskip("fastapi")
 
-from ragtune.errors import RecipeError
+from ragtune.errors import RecipeError, RunError
+from ragtune.files import write_manifest
 from ragtune.recipe.load import check_recipe
 from ragtune.recipe.schema import Recipe
 from ragtune.server.database import Database
 from ragtune.server.errors import Rejected
 from ragtune.server.jobs import jobs as jobs_module
 from ragtune.server.jobs.jobs import Jobs
-from ragtune.server.jobs.kinds import KINDS, allowed_settings, find_kind, free_folder, set_settings
+from ragtune.server.jobs.kinds import KINDS, allowed_settings, check_dataset, find_kind, folder_of, free_folder, set_settings
 from ragtune.server.jobs.process import command
 from ragtune.server.jobs.queue import open_queue
-from ragtune.server.jobs.record import new_job
+from ragtune.server.jobs.record import discard_partial, new_job
 from ragtune.server.jobs.store import JobStore
 
 WAIT_S = 120.0  # a busy machine is no failure
@@ -271,6 +273,124 @@ def test_settings_name_no_file_and_no_model(tmp_path: Path) -> None:
                 if key.split(".")[-1] in ("folder", "questions", "embedder", "metadata", "judge", "adapter", "rerank")}
 
 
+@pytest.mark.parametrize(("kind", "key", "value"), [
+    ("train", "training.lr", float("inf")), ("train", "training.lr", float("nan")), ("train", "training.max_steps", 10**30),
+    ("train", "training.target_modules", ["q_proj"] * 101), ("train", "training.target_modules", ["q" * 2001]),
+    ("train", "training.target_modules", [float("-inf")]), ("dataset", "dataset.split_by", "a\0b"),
+    ("dataset", "dataset.split_by", "\ud800"), ("evaluate", "evaluation.where", "((("),
+    ("train", "training.method", "x" * 99), ("train", "training.lr", -1), ("train", "training.batch_size", None),
+    ("evaluate", "evaluation.recall_at", 1e300)])
+def test_what_no_job_could_use_is_refused_when_it_is_asked_for(tmp_path: Path, kind: str, key: str, value: Any) -> None:
+    jobs = Jobs(SimpleNamespace(), recipe_of(tmp_path), tmp_path / "server")
+    with pytest.raises(RecipeError, match=key.rpartition(".")[2]) as refused:
+        jobs.submit(kind, {key: value})
+    assert "ragtune recipe check" not in str(refused.value), "it is no recipe file of theirs"
+    assert jobs.find_all() == []
+
+
+def test_what_a_client_may_set_is_a_short_list(tmp_path: Path) -> None:
+    """No file, no model, no other machine, and not the check that keeps a job from taking all memory."""
+    allowed = {name: allowed_settings(kind) for name, kind in KINDS.items()}
+    assert allowed["index"] == [], "an index built in another way would fit no run, and be undone by the next upload"
+    sections = {key.split(".")[0] for keys in allowed.values() for key in keys}
+    assert sections == {"dataset", "retrieval", "training", "evaluation"}
+    assert not {"training.report_to", "training.check_memory", "training.reinforce.rewards"} & set(allowed["train"])
+    for kind, key, value in (("train", "training.report_to", ["wandb"]), ("train", "training.check_memory", False),
+                             ("index", "index.chunk_tokens", 40), ("evaluate", "k" * 10**6, 1)):
+        with pytest.raises(RecipeError, match="cannot be set for a job") as refused:
+            set_settings(recipe_of(tmp_path), find_kind(kind), {key: value})
+        assert len(str(refused.value)) < 2000
+
+
+def test_what_cannot_be_tuned_is_no_job(tmp_path: Path) -> None:
+    jobs = Jobs(SimpleNamespace(), recipe_of(tmp_path), tmp_path / "server")
+    with pytest.raises(RecipeError, match="ragtune adapt"):
+        jobs.submit("train", {"training.method": "ra_dit_retriever"})
+    recipe = jobs.recipe.model_copy(update={"generator": jobs.recipe.generator.model_copy(update={"model": "extractive"})})
+    with pytest.raises(RecipeError, match="'extractive' cannot be tuned"):
+        Jobs(SimpleNamespace(), recipe, tmp_path / "server").submit("train")
+
+
+@pytest.mark.parametrize("name", ["base", "tuned", "reward", "2-closed-book", "../x", "x.partial", "", "X"])
+def test_names_that_no_run_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="name"):
+        folder_of(tmp_path / "run", name)
+
+
+def test_rows_of_another_index_are_not_tuned_on(tmp_path: Path) -> None:
+    dataset, index = tmp_path / "dataset", tmp_path / "index"
+    check_dataset(dataset, index)
+    for folder in (dataset, index):
+        folder.mkdir()
+    for built, fits in (("i-2", True), ("i-1", True), ("", True), ("i-9", False)):
+        write_manifest(dataset, "dataset", index_id=built)
+        write_manifest(index, "index", id="i-2", grown_from=["i-1"])
+        if fits:
+            check_dataset(dataset, index)
+        else:
+            with pytest.raises(RunError, match=r"another index \(i-9\)"):
+                check_dataset(dataset, index)
+
+
+def test_what_a_cancelled_job_was_writing_is_removed_unless_another_writes_it(tmp_path: Path) -> None:
+    partial, lock = tmp_path / "run-2.partial", tmp_path / ".run-2.lock"
+    plan = {"out": str(tmp_path / "run-2")}
+    discard_partial(plan)
+    discard_partial({})
+    assert list(tmp_path.iterdir()) == []
+    (partial / "checkpoints").mkdir(parents=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        discard_partial(plan)
+        assert partial.is_dir()
+    discard_partial(plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cancelled_job_leaves_nothing_half_written(jobs: Jobs, tmp_path: Path) -> None:
+    partial = tmp_path / "work" / "t" / "index.partial"
+    for is_running in (True, False):
+        set_steps(tmp_path, 5000)
+        job = jobs.submit("index")
+        wait_for(lambda job=job: jobs.find(job.id).done > 2)
+        (partial / "vectors").mkdir(parents=True)
+        if not is_running:
+            jobs.close()
+        jobs.cancel(job.id)
+        assert end_of(jobs, job.id).state == "cancelled"
+        assert not partial.exists()
+        (tmp_path / "server" / "counted").unlink(missing_ok=True)
+
+
+def test_a_job_is_done_when_what_it_made_is_served(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads 'done' may ask: the index is the new one, the model is listed."""
+    taken: list[str] = []
+
+    def take_in(job: Any) -> None:
+        time.sleep(0.3)
+        taken.append(job.id)
+
+    monkeypatch.setattr(jobs, "take_in", take_in)
+    job = jobs.submit("index")
+    end_of(jobs, job.id)
+    assert taken == [job.id]
+    assert jobs.find_all()[0].state == "done"
+    jobs.close()
+    jobs.open()
+    jobs.find(job.id)
+    assert taken == [job.id], "once"
+
+
+def test_an_upload_is_indexed_before_the_next_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "MOST_OPEN", 2)
+    jobs = Jobs(SimpleNamespace(), recipe_of(tmp_path), tmp_path / "server")
+    first, second = jobs.submit("train"), jobs.submit("train")
+    with pytest.raises(Rejected, match="2 jobs wait"):
+        jobs.submit("train")
+    index = jobs.submit_index()
+    assert jobs._open()[1].waiting() == [index.id, first.id, second.id]
+
+
 def test_a_run_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     place = tmp_path / "run"
     assert free_folder(place, set()) == place
@@ -297,3 +417,12 @@ def test_what_cannot_be_a_job(tmp_path: Path) -> None:
     plans = [jobs._open()[0].plan(jobs.submit("train").id)["out"] for _ in range(2)]
     assert [Path(out).name for out in plans] == ["run", "run-2"]
     assert "server" not in jobs._open()[0].plan(first.id)["recipe"]
+
+
+def test_whoever_is_told_the_end_finds_what_was_made(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_watch", lambda: None)  # which would look only a moment later
+    job = jobs.submit("index")
+    end_of(jobs, job.id)
+    assert [each.id for each in jobs.taken] == [job.id]
+    jobs.find(job.id)
+    assert len(jobs.taken) == 1

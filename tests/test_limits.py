@@ -292,3 +292,29 @@ def test_there_are_no_websockets(tmp_path: Path) -> None:
     gate = Gate(Server(), open_keys(Recipe(), tmp_path))
     asyncio.run(Shield(None, gate, Counter())({"type": "websocket"}, None, keep))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_database_of_keys_that_hangs_holds_up_only_those_it_must_tell_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, keys, _ = make_app(tmp_path)
+    answers, entries = threading.Event(), keys.entries
+
+    def hang() -> Any:
+        assert answers.wait(10)
+        return entries()
+
+    monkeypatch.setattr(keys, "entries", hang)
+    monkeypatch.setattr(Keys, "is_remote", True)
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as opened:
+            told = asyncio.ensure_future(opened.get("/v1/thing"))
+            await asyncio.sleep(0.01)
+            assert (await opened.get("/health")).status_code == 200
+            assert not told.done()
+            answers.set()
+            assert (await told).status_code == 200
+
+    asyncio.run(ask())

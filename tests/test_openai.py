@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
@@ -252,6 +253,34 @@ def test_langchain_asks_streams_and_batches(url: str) -> None:
         chat.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke(ASKED)
 
 
+def test_a_class_of_langchains_keeps_the_citations(url: str) -> None:
+    from ragtune.bridges.langchain_served import ServedChatModel
+
+    chat = ServedChatModel.at(url.removesuffix("/v1"), "t-base", max_retries=0)
+    whole = chat.invoke(ASKED)
+    assert whole.content == "$4,210 million [1]"
+    cited = whole.response_metadata["ragtune"]["citations"]
+    assert [(each["number"], each["document"], each["page"]) for each in cited] == [(1, "ACME_2021_10K", 1)]
+    streamed = None
+    for chunk in chat.stream(ASKED):
+        streamed = chunk if streamed is None else streamed + chunk
+    assert streamed.content == whole.content
+    assert streamed.response_metadata["ragtune"]["citations"] == cited
+    assert len(streamed.response_metadata["ragtune"]["passages"]) == len(whole.response_metadata["ragtune"]["passages"])
+    assert streamed.usage_metadata["total_tokens"] == whole.usage_metadata["total_tokens"] > 0
+
+    async def both() -> list[Any]:
+        pieces = [piece async for piece in chat.astream(ASKED)]
+        return [await chat.ainvoke(ASKED), *pieces]
+
+    first, *pieces = asyncio.run(both())
+    assert first.response_metadata["ragtune"]["citations"] == cited
+    told = [piece.response_metadata["ragtune"] for piece in pieces if "ragtune" in piece.response_metadata]
+    assert [each["citations"] for each in told] == [cited]
+    narrowed = chat.bind(extra_body={"ragtune": {"where": "company = 'Bolt'"}}).invoke("What were net sales in fiscal 2021?")
+    assert narrowed.response_metadata["ragtune"]["citations"][0]["document"] == "BOLT_2021_10K"
+
+
 def test_langchain_embeds(url: str, service: Service) -> None:
     OpenAIEmbeddings = pytest.importorskip("langchain_openai").OpenAIEmbeddings
     embeddings = OpenAIEmbeddings(model="t-embedder", base_url=url, api_key="none", check_embedding_ctx_length=False)
@@ -341,6 +370,8 @@ def test_a_client_that_goes_frees_its_slot(home: Path) -> None:
     generator = Scripted()
     service = open_scripted(home, generator, server={"max_batch": 1})
     with serving(create_app(service)) as url:
+        wait_for(lambda: generator.ends == ["length"] and not service.batcher.writing)  # whether the engine answers at all
+        generator.ends.clear()
         generator.gate.clear()
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=ask(ASKED, stream=True)) as response:
             lines = response.iter_lines()  # to be kept: when it is collected, the connection is closed
@@ -420,3 +451,91 @@ def test_pieces_up_to_a_stop_are_the_text_before_it(pieces: list[str], stops: li
     wanted, is_cut = cut_at("".join(pieces), stops)
     assert said == wanted
     assert until.is_over == is_cut
+
+
+@pytest.mark.parametrize(("body", "message", "param"), [
+    ("{nope", "the body is not JSON: .* at character 1", None),
+    ("", "the request has no body. Send one, and the header Content-Type: application/json", None),
+    ("[1]", "the body is no JSON object", None),
+    ({"messages": "hi"}, "messages: Input should be a valid list", "messages"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: .*valid string, or: .*valid list",
+     "messages.0.content"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+     "messages.0.content: only parts of the type 'text' are read, found 'image_url'", "messages"),
+    ({"messages": [{"role": "user", "content": "x"}], "top_k": 5}, "top_k: there is no such parameter here", "top_k"),
+    ({"messages": [{"role": "user", "content": "x"}], "seed": False}, "seed: wanted a number, found False", "seed"),
+    ({"messages": [{"role": "user", "content": "x"}], "temperature": "1"}, "temperature: wanted a number", "temperature"),
+    ({"messages": [{"role": "user", "content": "x"}], "stream": "yes"}, "stream: Input should be a valid boolean", "stream"),
+    ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "not supported here: 'n'", "n"),
+    ({"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}},
+     "not supported here: 'response_format'", "response_format"),
+    ({"messages": [{"role": "assistant", "content": "x"}]}, "no message of the role 'user'", "messages"),
+])
+def test_what_is_wrong_with_a_body_is_said_in_words(url: str, body: Any, message: str, param: str | None) -> None:
+    import re
+
+    import httpx
+
+    sent = body if isinstance(body, str) else json.dumps(body)
+    answer = httpx.post(f"{url}/chat/completions", content=sent, headers={"Content-Type": "application/json"})
+    told = answer.json()["error"]
+    assert (answer.status_code, told["param"], told["type"]) == (400, param, "invalid_request_error")
+    assert re.search(message, told["message"]), told["message"]
+
+
+def test_json_without_its_header_is_told_what_to_add(url: str) -> None:
+    import httpx
+
+    answer = httpx.post(f"{url}/chat/completions", content=json.dumps(ask(ASKED)),
+                        headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_client_that_goes_while_it_waits_in_the_queue_is_never_written(home: Path, is_streamed: bool) -> None:
+    import httpx
+
+    generator = Scripted()
+    service = open_scripted(home, generator, server={"max_batch": 1})
+    with serving(create_app(service)) as url, ThreadPoolExecutor(1) as pool:
+        wait_for(lambda: generator.ends == ["length"] and not service.batcher.writing)
+        generator.gate.clear()
+        first = pool.submit(open_client(url).chat.completions.create, **ask(ASKED))
+        wait_for(lambda: service.batcher.writing == 1)
+        with contextlib.suppress(httpx.ReadTimeout), httpx.stream(
+                "POST", f"{url}/v1/chat/completions", json=ask(ASKED, stream=is_streamed), timeout=1.0) as response:
+            wait_for(lambda: service.batcher.waiting == 1)
+            response.close()
+        wait_for(lambda: all(ticket.cancelled.is_set() for ticket in service.batcher._waiting))
+        service.batcher.check_room()
+        generator.gate.set()
+        assert first.result().choices[0].message.content == "$4,210 million [1]"
+        wait_for(lambda: not service.batcher.waiting)
+        assert generator.ends == ["length", "stop"], "the one that went is not written"
+
+
+def test_a_silent_stream_is_kept_alive_by_comments_that_clients_pass_over(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    from ragtune.server.listening import Listener
+
+    monkeypatch.setattr(Listener.events, "__defaults__", (0.05,))
+    generator = Scripted()
+    service = open_scripted(home, generator)
+    with serving(create_app(service)) as url:
+        wait_for(lambda: generator.ends == ["length"] and not service.batcher.writing)
+        generator.gate.clear()
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=ask(ASKED, stream=True)) as response:
+            lines = response.iter_lines()
+            assert any(line.startswith(": still here") for line in lines)
+            generator.gate.set()
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        generator.gate.clear()
+        stream = open_client(url).chat.completions.create(**ask(ASKED, stream=True))
+        first = next(stream)
+        assert first.choices[0].delta.role == "assistant"
+        generator.gate.set()
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "$4,210 million [1]"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,14 +158,49 @@ def test_a_document_is_replaced_where_that_is_said(client: TestClient) -> None:
 
 
 def test_what_cannot_be_read_is_listed(client: TestClient) -> None:
-    assert upload(client, "broken.pdf", b"%PDF-1.7 rubbish %%EOF").status_code == 201
-    assert upload(client, "twin.md", Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes()
-                  ).status_code == 201
+    assert upload(client, "broken.md", "text").status_code == 201
+    library = Library(client.jobs.folder)
+    library.path_of(library.entries()[0]).write_bytes(b"\x00\xff" * 50)
     run_jobs(client)
     listed = {each["name"]: each for each in client.get("/v1/documents?state=unreadable").json()["data"]}
-    assert set(listed) == {"broken", "twin"}
-    assert listed["twin"]["reason"] == "another document has the same bytes"
-    assert "the PDF is broken" in listed["broken"]["reason"]
+    assert set(listed) == {"broken"}
+    assert listed["broken"]["reason"]
+    assert listed["broken"]["bytes"] == 100, "the sidecar says what the file holds"
+
+
+def test_the_same_bytes_are_taken_once(client: TestClient) -> None:
+    """An index holds them once: a second name for them would never be found."""
+    twin = Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes()
+    for name, data, other in (("twin.md", twin, "'BOLT_2021_10K'"), ("HAND_2021_10K.md", HAND, ""),
+                              ("HAND_2.md", HAND, "'HAND_2021_10K'")):
+        answer = upload(client, name, data)
+        if other:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "duplicate_document")
+            assert f"the same bytes as {other}" in answer.json()["error"]["message"]
+    both = client.post("/v1/documents", files=[("files", ("a.md", b"one")), ("files", ("b.md", b"one"))])
+    assert (both.status_code, both.json()["error"]["code"]) == (409, "duplicate_document")
+    assert [each.document for each in Library(client.jobs.folder).entries()] == ["HAND_2021_10K"]
+    assert upload(client, "HAND_2021_10K.md", HAND, replace="true", region="north").status_code == 201
+    run_jobs(client)
+    assert found(client, "net sales of Hand", where="region = 'north'") == ["HAND_2021_10K"]
+    assert upload(client, "HAND_2021_10K.md", HAND.replace("88", "99"), replace="true").status_code == 201
+    assert upload(client, "HAND_2.md", HAND).status_code == 201, "those bytes are in the index still, and on their way out"
+    assert client.delete("/v1/documents/BOLT_2021_10K").status_code == 202
+    assert upload(client, "BOLT_AGAIN.md", twin).status_code == 201
+    run_jobs(client)
+    assert found(client, "net sales of Bolt", k=1) == ["BOLT_AGAIN"]
+    assert client.get("/v1/documents?state=unreadable").json()["total"] == 0
+
+
+def test_a_twin_that_the_caller_may_not_know_of_is_not_named(client: TestClient) -> None:
+    client.app.dependency_overrides[auth.identify] = lambda: auth.Caller("ann", "company = 'Acme'", True)
+    try:
+        answer = upload(client, "mine.md", Path(client.jobs.recipe.documents.folder, "BOLT_2021_10K.md").read_bytes())
+        assert answer.status_code == 409
+        assert "another document" in answer.json()["error"]["message"]
+        assert "BOLT" not in answer.text
+    finally:
+        client.app.dependency_overrides.clear()
 
 
 @pytest.mark.parametrize(("name", "data", "form", "status"), [
@@ -256,20 +293,54 @@ def test_names_are_made_safe() -> None:
             safe_name(name)
 
 
-@pytest.mark.real
-def test_an_upload_is_found_after_the_real_job(home: Recipe, tmp_path: Path) -> None:
-    import shutil
 
-    shutil.copytree(Path(home.work), tmp_path / "work")
-    service = open_service(home.model_copy(update={"work": str(tmp_path / "work")}))
-    with TestClient(create_app(service), base_url="http://127.0.0.1", client=("127.0.0.1", 50000)) as client:
-        job = upload(client, "HAND_2021_10K.md", HAND).json()["job"]
-        events = client.get(f"/v1/jobs/{job['id']}/events").text
-        assert "event: progress" in events
-        assert "event: done" in events
-        for _ in range(200):
-            if "HAND_2021_10K" in found(client, "net sales of Hand"):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("it is not found")
+
+def test_what_is_answered_as_taken_is_on_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, sidecar and the names in the folders are forced out before the 201: a power cut loses none of them."""
+    forced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        forced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert upload(client, "HAND_2021_10K.md", HAND).status_code == 201
+    server = str(client.jobs.folder.resolve())
+    assert [path.removeprefix(server) for path in forced][-1] == "/uploads", "the folder last, with all names in it"
+    assert any(path.startswith(f"{server}/uploads/.incoming/") for path in forced)
+    assert any(path.startswith(f"{server}/uploads/.HAND_2021_10K.md.json") for path in forced)
+    assert server in forced, "that there is a folder of uploads"
+
+
+def test_a_kill_between_sidecar_and_file_is_mended(client: TestClient) -> None:
+    upload(client, "HAND_2021_10K.md", HAND)
+    run_jobs(client)
+    library = Library(client.jobs.folder)
+    before = library.entries()[0]
+    sidecar = library.folder / ".HAND_2021_10K.md.json"
+    sidecar.write_text(json.dumps({**before.to_dict(), "sha256": "0" * 64, "bytes": 3}))
+    (library.folder / ".x.json.1234.tmp").write_text("{")
+    (library.folder / ".incoming").mkdir(exist_ok=True)
+    (library.folder / ".incoming" / "left.md").write_text("half")
+    library.sweep(older_than_s=-1)
+    assert library.entries() == [before]
+    assert not list(library.folder.glob("*.tmp"))
+    assert not list((library.folder / ".incoming").iterdir())
+    assert client.get("/v1/documents?state=waiting").json()["total"] == 0
+
+
+def test_two_servers_of_one_folder_take_a_name_once(client: TestClient) -> None:
+    """Each looks while the other cannot write."""
+    library = Library(client.jobs.folder)
+    answers: list[int] = []
+    with library.changing():
+        threads = [threading.Thread(target=lambda n=n: answers.append(
+            upload(client, "HAND_2021_10K.md", f"{HAND}{n}").status_code)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        assert answers == []
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [201, 409, 409]

@@ -22,8 +22,11 @@ from ragtune.stages.feedback import run_feedback
 from ragtune.stages.index import run_index
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ragtune[dev]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+if CHROMIUM is None:
+    pytest.skip("no browser: none of chromium, chromium-browser, google-chrome is on PATH. Do: apt-get install chromium",
+                allow_module_level=True)
+from playwright import sync_api as playwright  # noqa: E402 - of the extra 'dev'; where there is a browser it is no choice
+
 HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 QUESTION = "What were net sales of Acme in fiscal 2021?"
 BOLT = "What were total assets of Bolt in fiscal 2021?"
@@ -270,7 +273,7 @@ def test_an_upload_is_followed_to_the_index_and_can_be_deleted(browser, recipe, 
         row.filter(has_not=page.locator(".badge")).wait_for()
         page.get_by_role("link", name="Jobs").click()
         page.locator("#view-jobs .card .badge.done").wait_for()
-        page.get_by_role("link", name="Ask").click()
+        page.get_by_role("link", name="Ask", exact=True).click()
         page.locator("#about", has_text="4 documents").wait_for()
         assert "$4,710 million" in ask(page, "What were net sales of Coil in fiscal 2021?").locator(".said").inner_text()
         page.get_by_role("link", name="Documents").click()
@@ -289,6 +292,9 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser, recipe, tmp_path):
         context = browser.new_context()
         page = context.new_page()
         page.goto(address)
+        page.locator("#key-why", has_text="This server wants one").wait_for()
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Enter it").click()
         page.locator("#key").fill("wrong")
         page.keyboard.press("Enter")
         page.locator("#key-why", has_text="does not hold").wait_for()
@@ -300,6 +306,11 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser, recipe, tmp_path):
         page.locator("#source img").wait_for()
         assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 1, ""]
         assert "Not found" in ask(page, BOLT).locator(".said").inner_text()
+        assert page.get_by_role("link", name="Jobs").count() == 0
+        page.get_by_role("link", name="Documents").click()
+        page.locator("#view-documents td", has_text="ACME_2021_10K").wait_for()
+        assert page.locator("#files, .delete").count() == 0
+        assert "BOLT" not in page.content().upper().replace(BOLT.upper(), "")
         context.close()
 
 
@@ -319,9 +330,54 @@ def test_reports_are_listed_and_open_cut_off_from_the_server(page, served):
     assert report.evaluate("window.origin") == "null"
 
 
+def test_what_failed_can_be_asked_again(page):
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body="data: {}\n\n", content_type="text/event-stream"),
+               times=1)
+    page.fill("#question", QUESTION)
+    page.press("#question", "Enter")
+    page.locator(".turn .error", has_text="The answer broke off").wait_for()
+    assert page.locator("#send").inner_text() == "Ask"
+    page.evaluate("""said => { const fetch = window.fetch; let times = 0; window.fetch = (path, options) => (
+        String(path).includes("chat") && !times++ ? Promise.resolve(new Response(said, { status: 429 }))
+        : fetch(path, options)); }""", json.dumps({"error": {"message": "64 questions wait already."}}))
+    page.get_by_role("button", name="Ask again").click()
+    page.locator(".turn .error", has_text="64 questions wait already.").wait_for()
+    page.get_by_role("button", name="Ask again").press("Enter")
+    page.locator(".turn .acts").wait_for()
+    assert page.locator(".turn .said").inner_text().startswith("$4,210 million")
+    assert page.locator(".turn .answer").count() == 1
+
+
+def test_an_answer_is_stopped(page):
+    page.evaluate("""() => { const fetch = window.fetch; window.fetch = (path, options) => (String(path).includes("chat")
+        ? new Promise((_, fail) => options.signal.addEventListener("abort", () => fail(new DOMException("", "AbortError"))))
+        : fetch(path, options)); }""")
+    page.fill("#question", QUESTION)
+    page.press("#question", "Enter")
+    page.locator("#send", has_text="Stop").click()
+    page.locator(".turn .faint", has_text="Stopped.").wait_for()
+    page.locator("#send", has_text="Ask").wait_for()
+
+
+def test_a_document_opens_from_the_list_and_the_arrows_turn_its_pages(page):
+    page.get_by_role("link", name="Documents").click()
+    page.locator("#view-documents [role=status]", has_text="3 documents, 4 pages").wait_for()
+    page.get_by_role("button", name="ACME_2021_10K", exact=True).click()
+    page.locator("#source img").wait_for()
+    page.get_by_role("button", name="Next page").click()
+    page.locator("#source", has_text="Page 2 of 2").wait_for()
+    page.get_by_role("button", name="As text").click()
+    page.locator("#source .words", has_text="Total assets").wait_for()
+    assert page.get_by_role("button", name="Next page").is_disabled()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "name"
+
+
 def test_it_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("document.getElementById('key-button').hidden = false")
     turn = ask(page)
+    assert page.locator("#theme").bounding_box()["x"] + page.locator("#theme").bounding_box()["width"] <= 390
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     turn.locator(".source").first.click()
     page.locator("#source .hit").first.wait_for()

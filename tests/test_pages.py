@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 from document_files import STATEMENT, write_pdf
+from fastapi.testclient import TestClient
 
 from ragtune.recipe.load import check_recipe
 from ragtune.server.app import create_app
@@ -44,8 +46,6 @@ def recipe_of(home):
 @pytest.fixture
 def server(home):
     """The application's client, and who asks, which a test may change."""
-    from fastapi.testclient import TestClient
-
     service = open_service(recipe_of(home))
     app, who = create_app(service, open_state(service)), {"caller": Caller()}
     app.dependency_overrides[identify] = lambda: who["caller"]
@@ -119,6 +119,33 @@ def test_a_key_sees_no_page_of_another_tenant(server):
     assert server.get("/documents/NONE_2021_10K/pages/1").json()["error"]["type"] == foreign.json()["error"]["type"]
 
 
+def test_no_answer_tells_a_tenant_of_the_documents_of_another(server):
+    """A foreign document, page, passage, value or column is answered like one that never was."""
+    passages = server.post("/v1/search", json={"question": QUESTION}).json()["hits"]
+    foreign = [hit for hit in passages if hit["document"] == "ACME_2021_10K"]
+    index = server.app.state.ragtune.service.index
+    page_id = f"{index.document('ACME_2021_10K').id}#page=2"
+    assert index.chunk(page_id).document == "ACME_2021_10K"
+    server.who["caller"] = Caller("b", "tenant = 'b'", False)
+
+    def answers(name, company, chunk_ids):
+        told = [server.get(f"/documents/{name}/pages/{number}{end}") for number in (1, 2) for end in ("", "/picture")]
+        told += [server.get("/v1/filter", params={"where": where}) for where in (
+            f"company = '{company}'", f"document = '{name}'", f"company = '{company}' or tenant = 'a'", "compny = 'x'",
+            "fiscal_year = 2021", "not (tenant = 'b')")]
+        judged = {"question": "q", "model": "t-base", "verdict": "up"}
+        told += [server.post("/v1/feedback", json={**judged, "passages": [chunk_id]}) for chunk_id in chunk_ids]
+        request_id = re.compile(r'"request_id":\s*"[^"]*"')
+        return [(each.status_code, request_id.sub("", each.text).replace(name, "NAME").replace(company, "X"))
+                for each in told]
+
+    never = answers("AXME_2021_10K", "Axme", ["nothing"] * (len(foreign) + 1))
+    assert answers("ACME_2021_10K", "Acme", [page_id, *(hit["chunk_id"] for hit in foreign)]) == never
+    assert foreign
+    assert {status for status, _ in never} == {200, 404, 409}
+    assert not any("ACME" in text.upper() for _, text in never)
+
+
 def test_a_pdf_that_has_changed_is_shown_as_text(home, server):
     path = home / "documents" / "ACME_2021_10K.pdf"
     kept = shutil.copy2(path, home / "kept.pdf")
@@ -129,6 +156,35 @@ def test_a_pdf_that_has_changed_is_shown_as_text(home, server):
         assert "Net income" in page["text"]
     finally:
         shutil.move(kept, path)
+
+
+def test_personal_data_is_shown_and_kept_nowhere_where_it_is_masked(server, tmp_path):
+    state = server.app.state.ragtune
+    personal = state.recipe.guardrails.personal_data.model_copy(update={"passages": "mask", "question": "mask"})
+    guardrails = state.recipe.guardrails.model_copy(update={"personal_data": personal})
+    recipe = state.recipe.model_copy(update={"guardrails": guardrails})
+    documents = recipe.documents.model_copy(update={"folder": str(tmp_path / "documents"), "metadata": None})
+    recipe = recipe.model_copy(update={"documents": documents, "work": str(tmp_path)})
+    (tmp_path / "documents").mkdir()
+    write_pdf(tmp_path / "documents" / "LETTER.pdf", [["Write to jane.doe@example.com about it", *STATEMENT]])
+    run_index(recipe)
+    service = open_service(recipe)
+    state = open_state(service)
+    with TestClient(create_app(service, state), "http://localhost", client=("127.0.0.1", 50000)) as client:
+        page = client.get("/documents/LETTER/pages/1", params={"quote": "Net income 2020: 280"}).json()
+        assert "[email removed]" in page["text"]
+        assert "jane" not in json.dumps(page)
+        assert page["text"][slice(*page["span"])].startswith("Net income $ 310")
+        assert not page["has_picture"]
+        assert client.get("/documents/LETTER/pages/1/picture").status_code == 404
+        found = client.post("/v1/search", json={"question": "Who is written to about net income?"}).json()
+        assert "[email removed]" in found["hits"][0]["text"]
+        assert "jane" not in json.dumps(found)
+        asked = {"question": "What did jane.doe@example.com say of net income?", "model": "t-base", "verdict": "up"}
+        assert client.post("/v1/feedback", json=asked).status_code == 201
+    kept = (state.folder / "feedback.jsonl").read_text()
+    assert "[email removed]" in kept
+    assert "jane" not in kept
 
 
 def judgement(server, **values):
@@ -169,11 +225,15 @@ def test_feedback_brings_no_passage_of_another_tenant(server):
 def test_a_report_opens_with_its_ticket_only(home, server):
     folder = home / "work/t/evaluation"
     folder.mkdir(exist_ok=True)
-    (folder / "manifest.json").write_text('{"kind": "evaluation"}')
+    rungs = [{"model": model, "setting": setting, "n": 140, "correct": correct} for model, setting, correct in (
+        ("base", "closed_book", 18), ("base", "retrieval", 77), ("extractive", "retrieval", 135))]
+    (folder / "manifest.json").write_text(json.dumps({"kind": "evaluation", "ladder": [*rungs, {"setting": "retrieval"}]}))
     (folder / "report.md").write_text("# Evaluation\n\n**Better** by 3.\n")
     (folder / "report.html").write_text("<h1>ladder</h1>")
     (report,) = server.get("/v1/reports").json()["reports"]
     assert report["headline"] == "Better by 3."
+    assert report["scores"] == [{"label": "Base", "correct": 77, "questions": 140},
+                                {"label": "Extractive, no model", "correct": 135, "questions": 140}]
     opened = server.get(f"/{report['url']}")
     assert "ladder" in opened.text
     assert "sandbox" in opened.headers["content-security-policy"]

@@ -25,6 +25,7 @@ def test_a_taken_port_is_one_clear_error() -> None:
             serving.bind("127.0.0.1", port)
     with serving.bind("127.0.0.1", 0) as listener:
         assert listener.getsockname()[1] > 0
+        assert listener.proto == socket.IPPROTO_TCP, "asyncio switches Nagle's algorithm off for what is named TCP alone"
     with pytest.raises(RecipeError, match="no address of this machine"):
         serving.bind("no.such.host.invalid", 0)
 

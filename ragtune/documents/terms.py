@@ -28,7 +28,11 @@ def find_terms(question: str, pack: Pack | None = None) -> list[tuple[str, Term]
     """Return the line items a question names, as it words them; a name within a longer one does not count, nor within
     that of a statement (``cash`` in the cash flow statement).
     """
-    pack = pack or current_pack()
+    return list(_find_terms(question, pack or current_pack()))
+
+
+@lru_cache(maxsize=1024)  # of one question it is asked by the router, the ranker and each trial of the prompt
+def _find_terms(question: str, pack: Pack) -> tuple[tuple[str, Term], ...]:
     found = [(match.start(), match.end(), term) for term in pack.terms for match in term.asked.finditer(question)]
     spans = [(start, end) for start, end, _ in found]
     spans += [match.span() for section in pack.sections if section.entry.is_table and section.asked
@@ -37,7 +41,7 @@ def find_terms(question: str, pack: Pack | None = None) -> list[tuple[str, Term]
         (start, end, term) for start, end, term in found
         if not any(a <= start and end <= b and (b - a) > (end - start) for a, b in spans)
     ]  # fmt: skip
-    return [(question[start:end], term) for start, end, term in sorted(kept, key=lambda hit: hit[:2])]
+    return tuple((question[start:end], term) for start, end, term in sorted(kept, key=lambda hit: hit[:2]))
 
 
 @lru_cache(maxsize=20_000)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ragtune.errors import ModelError
 from ragtune.files import read_manifest
+from ragtune.models.adapt import check_adapter
 from ragtune.models.chat import Chat
 from ragtune.models.checkpoint import read_config, read_context_tokens
 from ragtune.models.convert import KIND, WEIGHTS, convert_checkpoint, import_ctranslate2, logits_of
@@ -20,17 +21,23 @@ from ragtune.recipe.schema import Generator as Section
 from ragtune.seams import Sampling
 
 T = TypeVar("T")
+MAX_KEPT = 8
+"""Most small models that stay open at once, the base and adapters merged with it."""
 APART = 16
 """Tokens by which prompts of one batch may differ: CTranslate2 reads the shortest at once and the rest token by token."""
 
 
-def choose_compute_type(dtype: str, device: str) -> str:
+def choose_compute_type(dtype: str, device: str, quantization: str = "none") -> str:
     """Return CTranslate2's number type for a recipe's dtype; 'auto' is float32 on a CPU, 16 bits on CUDA.
+
+    With ``quantization`` 'int8' it is int8 with that type for what stays unquantised.
 
     Raises ModelError for a type the device cannot compute in: CTranslate2 would take another without a word.
     """
     kind, _, number = device.partition(":")
     supported = import_ctranslate2().get_supported_compute_types(kind, int(number or 0))
+    if quantization == "int8":
+        return "int8_float32" if kind == "cpu" else "int8_bfloat16" if "int8_bfloat16" in supported else "int8_float16"
     if dtype == "auto":
         order = ("float32",) if kind == "cpu" else ("bfloat16", "float16", "float32")
         return next(name for name in order if name in supported)
@@ -53,20 +60,30 @@ class CTranslateGenerator(LocalGenerator):
     def __init__(self, section: Section, chat: Chat, adapter: Path | None = None) -> None:
         super().__init__(section, chat, read_context_tokens(read_config(section.model)))
         self._device = choose_device(section.device)
-        self._compute_type = choose_compute_type(section.dtype, self._device)
+        self._compute_type = choose_compute_type(section.dtype, self._device, section.quantization)
         self._folder: Path | None = None
         self._engine: Any = None
         self._is_small = False
-        self.attach(adapter)
+        self._kept: dict[Path | None, tuple[Path, Any, list[int]]] = {}
+        """Small models stay open for the next switch: adapter -> (folder of the conversion, engine, stop tokens)."""
+        self.adapter = None if adapter is None else check_adapter(adapter)
+        self._use(self.adapter)
 
     def _use(self, adapter: Path | None) -> None:
-        folder = convert_checkpoint(self._section, self.chat, self._compute_type, adapter)
-        if folder == self._folder:
+        if adapter in self._kept:
+            self._kept[adapter] = self._kept.pop(adapter)  # at the end: the first one is the one unused longest
+            self._folder, self._engine, self.stop_ids = self._kept[adapter]
+            self._is_small = True
             return
+        folder = convert_checkpoint(self._section, self.chat, self._compute_type, adapter)
         manifest = read_manifest(folder, KIND, check_files=False)
-        self._engine = None  # frees the weights of the model before
+        self._engine = None  # frees the weights of the model before, unless they are kept
         self._engine, self._is_small = self._open(folder / WEIGHTS)
         self._folder, self.stop_ids = folder, list(manifest["stop_ids"])
+        if self._is_small:
+            self._kept[adapter] = self._folder, self._engine, self.stop_ids
+            if len(self._kept) > MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
 
     @contextlib.contextmanager
     def _seed(self, seed: int) -> Iterator[None]:
@@ -77,20 +94,21 @@ class CTranslateGenerator(LocalGenerator):
         """
         weights = Path(str(self._folder)) / WEIGHTS
         import_ctranslate2().set_random_seed(seed)
-        self._engine = None  # the weights are never held twice
+        before = self._kept.get(self.adapter, (None, None))[1]
+        self._engine = None  # large weights are never held twice
         self._engine, self._is_small = self._open(weights, is_seeded=True)
         try:
             yield
         finally:
             self._engine = None
-            self._engine, self._is_small = self._open(weights)
+            self._engine, self._is_small = (before, True) if before is not None else self._open(weights)
 
     def _open(self, weights: Path, is_seeded: bool = False) -> tuple[Any, bool]:
         """Return the loaded model and whether it works on one prompt a thread: a small one on a CPU, not to be seeded."""
         import torch
 
         kind, _, number = self._device.partition(":")
-        bytes_each = 4 if self._compute_type == "float32" else 2
+        bytes_each = 1 if self._compute_type.startswith("int8") else 4 if self._compute_type == "float32" else 2
         is_small = kind == "cpu" and not is_seeded and (weights / "model.bin").stat().st_size < SMALL * bytes_each
         threads = torch.get_num_threads()
         try:
@@ -148,7 +166,7 @@ class CTranslateGenerator(LocalGenerator):
             return place in ended
 
         self._engine.generate_batch(
-            [self.chat.tokenizer.convert_ids_to_tokens(rows[place]) for place in places],
+            [self.chat.tokenizer.convert_ids_to_tokens(list(rows[place])) for place in places],
             max_batch_size=1 if self._is_small else 0, max_length=most, include_prompt_in_result=False,
             end_token=self.stop_ids, callback=step, **_drawing(sampling),
         )
@@ -178,6 +196,7 @@ class ConvertedGenerator(CTranslateGenerator):
         self._device = choose_device(section.device)
         self._compute_type = compute_type
         self._folder = weights
+        self._kept = {}
         self.stop_ids = stop_ids
         self._engine, self._is_small = self._open(weights)
 

@@ -14,7 +14,7 @@ from ragtune.models.extractive import NAME as EXTRACTIVE
 from ragtune.models.extractive import ExtractiveGenerator
 from ragtune.models.fake import EchoGenerator
 from ragtune.models.local import LocalGenerator, check_budget, find_stop_ids
-from ragtune.models.packed import is_packable, write_packed
+from ragtune.models.packed import Prefixes, is_packable, write_packed
 from ragtune.models.remote import approximate_tokens, is_remote, open_chat
 from ragtune.models.spoken import SpokenBatch, check_prompts
 from ragtune.models.streaming import Say, Wish, Written
@@ -97,6 +97,7 @@ class TransformersGenerator(LocalGenerator):
         merges = model.dtype == torch.float32 and sum(p.numel() for p in model.parameters()) < SMALL
         self._switch = CopySwitch(model, self.name) if merges else PlaceSwitch(model, self.name)
         self._window = self.context_tokens
+        self.prefixes = Prefixes()
 
     def _use(self, adapter: Path | None) -> None:
         if adapter is not None:
@@ -148,11 +149,11 @@ class TransformersGenerator(LocalGenerator):
             width, pad = max(map(len, rows)), self.chat.tokenizer.pad_token_id
             batch = SpokenBatch(wishes, rows, self.stop_ids, self.chat.decode, say)
             sampling, most = wishes[0].sampling, max(w.max_new_tokens for w in wishes)
-            if len(rows) == 1 and is_packable(self.model):  # for more of them it is not yet shown to say the same
+            if is_packable(self.model):
                 with torch.inference_mode(), quiet(), torch.random.fork_rng([], enabled=bool(sampling.temperature)):
                     if sampling.temperature:
                         torch.manual_seed(sampling.seed)
-                    write_packed(self.model, rows, most, sampling, batch)
+                    write_packed(self.model, rows, most, sampling, batch, self.prefixes, self.adapter)
                 return batch.written()
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)

@@ -71,10 +71,14 @@ class LocalGenerator(ABC):
         return contextlib.nullcontext()
 
     def attach(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one."""
+        """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one.
+
+        Nothing is read anew where it already does so.
+        """
         path = None if adapter is None else check_adapter(adapter)
-        self._use(path)
-        self.adapter = path
+        if path != self.adapter:
+            self._use(path)
+            self.adapter = path
 
     @contextlib.contextmanager
     def with_adapter(self, adapter: Path | None) -> Iterator[Self]:

@@ -6,9 +6,11 @@ every token, all rows of it, those that ended and the padding too. Here it has r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from threading import Barrier, Lock
+from typing import TYPE_CHECKING, Any, cast
 
 from ragtune.models.spoken import SpokenBatch
 from ragtune.seams import Sampling
@@ -16,8 +18,15 @@ from ragtune.seams import Sampling
 if TYPE_CHECKING:
     import torch
 
+    Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+MAX_PREFIX_BYTES = 256 << 20
+"""Of keys and values kept of prompts: about thirty prompts of 900 tokens of the bundled model."""
+LEAST_SHARE = 0.25
+"""Of a prompt that must have been read before so that going on from there is a gain."""
 _HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "do_sample", "temperature",
-                       "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache"})
+                       "top_p", "top_k", "max_length", "max_new_tokens", "_from_model_config", "use_cache",
+                       "output_attentions", "output_hidden_states"})
 """Generation settings of a checkpoint that change nothing where ours are given."""
 
 
@@ -74,36 +83,95 @@ def _roomy_layer() -> Any:
     return RoomyLayer
 
 
-def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch) -> None:
+class Prefixes:
+    """The keys and values of prompts read lately: the next prompt that begins like one of them goes on from there.
+
+    Passages stand before the question, so that another question on the same passages need not read them again. What goes
+    on from kept ones differs by rounding alone. Threads may share it; ``counts`` are prompt tokens 'read' and 'reused'.
+    """
+
+    def __init__(self) -> None:
+        self.counts = {"read": 0, "reused": 0}
+        self._kept: dict[tuple[Hashable, tuple[int, ...]], Layers] = {}
+        self._bytes = 0
+        self._lock = Lock()
+
+    def find(self, owner: Hashable, row: Sequence[int]) -> tuple[int, Layers]:
+        """Return how many first tokens of a row need not be read, and their keys and values by layer.
+
+        ``owner`` names the weights. The last token is always read: what follows it is asked for.
+        """
+        with self._lock:
+            best, layers = 0, cast("Layers", ())
+            for (whose, ids), each in self._kept.items():
+                if whose == owner:
+                    length = next((n for n, (a, b) in enumerate(zip(ids, row)) if a != b), min(len(ids), len(row)))
+                    if min(length, len(row) - 1) > best:
+                        best, layers = min(length, len(row) - 1), each
+            # Going on needs a mask, which makes each token dearer by a fifth: a short beginning is no gain.
+            best = best if best >= LEAST_SHARE * len(row) else 0
+            self.counts["reused"] += best
+            self.counts["read"] += len(row) - best
+        return best, tuple((keys[:, :, :best], values[:, :, :best]) for keys, values in layers) if best else ()
+
+    def keep(self, owner: Hashable, row: Sequence[int], layers: Layers) -> None:
+        """Keep a row that was read, and let go what was read longest ago, beyond ``MAX_PREFIX_BYTES``."""
+        with self._lock:
+            key = owner, tuple(row)
+            if key in self._kept:
+                self._kept[key] = self._kept.pop(key)
+                return
+            self._kept[key] = layers
+            self._bytes += _size(layers)
+            while self._bytes > MAX_PREFIX_BYTES:
+                self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
+
+
+def _size(layers: Layers) -> int:
+    return sum(keys.nbytes + values.nbytes for keys, values in layers)
+
+
+def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling: Sampling, batch: SpokenBatch,
+                 prefixes: Prefixes, owner: Hashable) -> None:
     """Write the completions of a batch of prompts, at most ``most`` tokens each, telling ``batch`` each token.
 
-    Under ``torch.inference_mode``, with the seed set. A row that has ended is no longer calculated once half of them have.
+    ``prefixes`` holds what was read lately, ``owner`` names the weights there. Under ``torch.inference_mode``, with the
+    seed set. A row that has ended is no longer calculated once half of them have.
     """
     import torch
     from transformers.cache_utils import Cache
 
     choose = _chooser(sampling)
+    threads = torch.get_num_threads()
+    readers = map if len(rows) == 1 or threads == 1 else _readers(threads).map
+    found = readers(lambda place: _read(model, rows[place], prefixes, owner) if batch.wants(place) else None,
+                    range(len(rows)))
+    kept_rows = [(place, *each) for place, each in enumerate(found) if each is not None]
+    if not kept_rows:
+        return
     read: Any
-    read, logits = zip(*(_read(model, row) for row in rows))
+    taken, read, logits = zip(*kept_rows)
+    places: list[int] = list(taken)  # the prompt that stands in each row of the cache
+    rows = [rows[place] for place in places]
     width = max(map(len, rows))
-    layers: list[Any] = [_roomy_layer()([one[layer] for one in read], width, most) for layer in range(len(read[0]))]
-    del read
+    del kept_rows, found
+    # Layer by layer, so that no more than one is held twice.
+    layers: list[Any] = [_roomy_layer()([one.pop(0) for one in read], width, most) for _ in range(len(read[0]))]
     cache = Cache(layers=layers)
     mask = torch.zeros((len(rows), width + most), dtype=torch.long)
     for place, row in enumerate(rows):
         mask[place, width - len(row) : width] = 1
     positions = torch.tensor([[len(row)] for row in rows])
-    places = list(range(len(rows)))  # the prompt that stands in each row of the cache
     last = torch.cat(logits)
     goes_on = [True] * len(rows)
     for length in range(width, width + most):
         tokens = choose(last)
-        for row, token in enumerate(tokens.tolist()):
-            goes_on[row] = goes_on[row] and batch.take(places[row], token)
+        for place, token in enumerate(tokens.tolist()):
+            goes_on[place] = goes_on[place] and batch.take(places[place], token)
         if not any(goes_on) or length + 1 == width + most:
             return
         if sum(goes_on) <= len(places) // 2:
-            kept = [row for row, on in enumerate(goes_on) if on]
+            kept = [place for place, on in enumerate(goes_on) if on]
             for layer in layers:
                 layer.keep(kept)
             mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
@@ -115,14 +183,39 @@ def write_packed(model: Any, rows: Sequence[Sequence[int]], most: int, sampling:
         positions = positions + 1
 
 
-def _read(model: Any, row: Sequence[int]) -> tuple[list[tuple[Any, Any]], torch.Tensor]:
+@lru_cache(maxsize=1)
+def _readers(threads: int) -> ThreadPoolExecutor:
+    """Return as many threads as there are processors for this process; each calculates alone.
+
+    Prompts side by side need not wait for each other, as threads on one prompt do at every layer: worst where other threads
+    or processes want the processors too.
+    """
+    import torch
+
+    pool = ThreadPoolExecutor(threads, "reader", initializer=torch.set_num_threads, initargs=(1,))
+    all_here = Barrier(threads)
+    list(pool.map(lambda _: all_here.wait(), range(threads)))
+    torch.set_num_threads(threads)  # theirs alone is one; what they set counts for threads that begin later, too
+    return pool
+
+
+def _read(
+    model: Any, row: Sequence[int], prefixes: Prefixes, owner: Hashable
+) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
     """Return a prompt's keys and values by layer, and the logits after it, shape (1, vocabulary)."""
     import torch
     from transformers.cache_utils import DynamicCache
 
     cache: Any = DynamicCache(config=model.config)
-    logits = model(input_ids=torch.tensor([list(row)]), past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    return [(layer.keys, layer.values) for layer in cache.layers], logits[:, -1]
+    start, layers = prefixes.find(owner, row)
+    with torch.inference_mode():  # which counts for one thread
+        for number, (keys, values) in enumerate(layers):
+            cache.update(keys, values, number)
+        logits = model(input_ids=torch.tensor([list(row[start:])]), past_key_values=cache, use_cache=True,
+                       logits_to_keep=1).logits
+    read = [(layer.keys, layer.values) for layer in cache.layers]
+    prefixes.keep(owner, row, tuple(read))
+    return read, logits[:, -1]
 
 
 def _chooser(sampling: Sampling) -> Any:

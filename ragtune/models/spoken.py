@@ -35,6 +35,12 @@ class SpokenBatch:
         for place, token in enumerate(value.tolist()):
             self.take(place, token)
 
+    def wants(self, place: int) -> bool:
+        """Tell whether a row that has no token yet is still wanted, before its prompt is read."""
+        if self._ends[place] is None and not self._say(place, ""):
+            self._ends[place] = "cancelled"
+        return self._ends[place] is None
+
     def take(self, place: int, token: int) -> bool:
         """Take one token of a row that has not ended; return whether it goes on."""
         if self._ends[place] is not None:

@@ -99,6 +99,7 @@ def write_index(
             intake.take_all(reading, writer, progress_of(report, "chunking"))
             entries: dict[str, Any] = {
                 "id": intake.index_id(),
+                "grown_from": list_ancestors(previous, intake, recipe) if is_alike else [],
                 "embedder": {"name": recipe.index.embedder, "fingerprint": embedder.fingerprint,
                              "dimension": embedder.dimension},
                 "settings": settings,
@@ -111,7 +112,7 @@ def write_index(
                 "unreadable": [item.to_dict() for item in intake.unreadable],
                 "edits": {name: list(paths) for name, paths in edits.to_dict().items()},
             }
-            if previous is None or any(previous.manifest.get(key) != value for key, value in entries.items()):
+            if previous is None or any(previous.manifest.get(key, []) != value for key, value in entries.items()):
                 vectors = writer.finish(intake.keys)
                 if report:
                     report("writing", 0, 0)
@@ -120,6 +121,24 @@ def write_index(
     if previous is not None:
         previous.store.close()
     return _summarise(folder, entries, intake, reading, writer, started)
+
+
+def list_ancestors(previous: Previous | None, intake: Intake, recipe: Recipe) -> list[str]:
+    """Return the ids of the indexes that the new one differs from by its documents alone, the oldest first.
+
+    They are those of one folder and one recipe, each made from the one before with the same reading, chunking and embedding,
+    of which it kept a document at least: what was tuned with one of them still fits. ``previous`` has the same settings.
+    """
+    if previous is None or previous.manifest.get("reading") != READING:
+        return []
+    before, now = previous.manifest.get("recipe", {}), recipe.model_dump(mode="json")
+    known = {facts["sha256"] for facts in previous.inputs.values()}
+    if before.get("name") != now["name"] or before.get("index", {}).get("context_line") != now["index"]["context_line"]:
+        return []
+    if not any(facts["sha256"] in known for facts in intake.inputs.values()):
+        return []
+    ids = [*previous.manifest.get("grown_from", ()), previous.manifest["id"]]
+    return [each for each in dict.fromkeys(ids) if each != intake.index_id()]
 
 
 def _summarise(

@@ -39,6 +39,7 @@ class Index:
         self.folder = folder
         self.manifest = manifest
         self.id = str(manifest["id"])
+        self.grown_from = tuple(map(str, manifest.get("grown_from", ())))  # ids of what it was before documents came or went
         self.store = Store(folder)
         self.given_embedder = embedder
         if embedder is not None:

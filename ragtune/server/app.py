@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import APIRouter, FastAPI
 
 from ragtune import __version__
-from ragtune.server import documents, feedback, health, openai, own, pages, reports
-from ragtune.server.documentation import document
+from ragtune.server import documentation, documents, feedback, health, openai, own, pages, reports
 from ragtune.server.errors import install_errors
 from ragtune.server.jobs import routes as job_routes
 from ragtune.server.limits import protect
@@ -29,6 +28,7 @@ ROUTES: tuple[Callable[[State], APIRouter], ...] = (
     reports.routes,
     health.routes,
     pages.routes,
+    documentation.routes,
 )
 """The routes of each area, in the order of the documentation."""
 TAGS = [
@@ -68,6 +68,7 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
                     end()
 
     app = FastAPI(title=f"ragtune: {state.recipe.name}", version=__version__, openapi_tags=TAGS, lifespan=lifespan,
+                  docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: route.name,
                   description=(state.recipe.description + "\n\n" if state.recipe.description else "") + DESCRIPTION)
     app.state.ragtune = state
     service.counters["turned_away"] = protect(app, state)
@@ -75,5 +76,5 @@ def create_app(service: Service, state: State | None = None) -> FastAPI:
     install_errors(app)
     for routes in ROUTES:
         app.include_router(routes(state))
-    document(app)
+    documentation.document(app, state)
     return app

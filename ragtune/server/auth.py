@@ -92,7 +92,7 @@ def open_gate(state: State) -> Gate:
     return state.keys
 
 
-def identify(request: Request) -> Caller:
+async def identify(request: Request) -> Caller:  # a coroutine, as others are given a thread for each request
     """Return who asks; a dependency of routes. Raises Rejected (401)."""
     caller: Any = request.scope.get(CALLER)
     if isinstance(caller, Caller):  # told already, before the request's body was read
@@ -101,7 +101,7 @@ def identify(request: Request) -> Caller:
     return open_gate(request.app.state.ragtune).identify(headers, request.client.host if request.client else None)
 
 
-def identify_admin(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+async def identify_admin(caller: Annotated[Caller, Depends(identify)]) -> Caller:
     """Return who asks where they may change things; a dependency of routes. Raises Rejected (401, 403).
 
     It says 403 to others whatever they name, so that nothing can be told from it.

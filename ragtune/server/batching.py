@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ragtune.errors import RagtuneError
+from ragtune.errors import ModelError, RagtuneError
 from ragtune.models.streaming import Streamer, Wish, Written
 
 logger = logging.getLogger(__name__)
@@ -142,18 +142,18 @@ class Batcher:
                 self._changed.wait()
             if len(self._waiting) < self._max_batch and not self._is_closed:
                 self._changed.wait_for(lambda: len(self._waiting) >= self._max_batch or self._is_closed, self._wait_s)
-            for ticket in [ticket for ticket in self._waiting if ticket.cancelled.is_set()]:
-                self._waiting.remove(ticket)
-                _tell(ticket, Written("", 0, 0, "cancelled"))
-            if not self._waiting:
-                return []
-            first = self._waiting[0].wish
-            alike = [t for t in self._waiting if (t.wish.adapter, t.wish.sampling) == (first.adapter, first.sampling)]
-            batch = alike[: 1 if first.is_seeded else self._max_batch]
-            for ticket in batch:
-                self._waiting.remove(ticket)
+            gone = [ticket for ticket in self._waiting if ticket.cancelled.is_set()]
+            self._waiting = [ticket for ticket in self._waiting if all(ticket is not other for other in gone)]
+            batch: list[Ticket] = []
+            if self._waiting:
+                first = self._waiting[0].wish
+                alike = [t for t in self._waiting if (t.wish.adapter, t.wish.sampling) == (first.adapter, first.sampling)]
+                batch = alike[: 1 if first.is_seeded else self._max_batch]
+                self._waiting = [ticket for ticket in self._waiting if all(ticket is not other for other in batch)]
             self._writing = [*self._writing, *batch]
-            return batch
+        for ticket in gone:  # with the lock let go: whoever is told may ask, and nobody waits for it
+            _tell(ticket, Written("", 0, 0, "cancelled"))
+        return batch
 
     def _write(self, batch: list[Ticket]) -> None:
         begun = time.perf_counter()
@@ -168,6 +168,8 @@ class Batcher:
 
         try:
             written: list[Written | BaseException] = list(self.engine.stream([ticket.wish for ticket in batch], say))
+            if len(written) != len(batch):  # else some would wait until their time is over
+                raise ModelError(f"the engine wrote {len(written)} texts of {len(batch)} that were asked for")
         except BaseException as error:  # one bad batch must not end the server
             if not isinstance(error, RagtuneError):
                 logger.exception("a batch of %d failed", len(batch))

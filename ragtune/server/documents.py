@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -19,7 +18,7 @@ from ragtune.recipe import schema
 from ragtune.records import Value
 from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.holdings import Holding, HoldingState, list_holdings
+from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_holdings
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
 from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
@@ -36,13 +35,16 @@ Admin = Annotated[Caller, Depends(identify_admin)]
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["files"],
     "properties": {
-        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "One file or several."},
+        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"},
+                  "description": "One file or several."},
         "metadata": {"type": "string", "contentMediaType": "application/json", "description":
                      "JSON: columns and values for all files, or for each file by its name.",
                      "example": '{"company": "Norvane", "fiscal_year": 2022}'},
         "replace": {"type": "boolean", "description": "Whether a document of the same name may be replaced."},
         "index": {"type": "boolean", "description": "false: do not index now; POST /v1/jobs with kind 'index' does."}},
-    "additionalProperties": {"type": "string", "description": "Any other part is a column for all files: tenant=acme."}}}}}}
+    "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,39}$"},
+    "additionalProperties": {"type": "string", "maxLength": 500, "description":
+                             "Any other part is a column for all files: tenant=acme."}}}}}}
 
 
 class DocumentAnswer(BaseModel):
@@ -77,25 +79,28 @@ class DocumentsChanged(BaseModel):
 
 def routes(state: State) -> APIRouter:
     """Return the routes of documents."""
-    jobs, library, lock = open_jobs(state), Library(state.folder), threading.Lock()
+    jobs, library = open_jobs(state), Library(state.folder)
     router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
     def holdings(caller: Caller) -> list[Holding]:
         return list_holdings(state.recipe, state.service.index, library, caller.tenant_filter)
 
-    @router.get("", response_model=DocumentList, responses=describe_errors(400, 401))
+    @router.get("", summary="List the documents", response_model=DocumentList, responses=describe_errors(400, 401))
     def list_documents(
         caller: Asker, state: Annotated[Union[HoldingState, None], Query(description="Only those in this state.")] = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000, offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> DocumentList:
-        """List the documents: those of the index, those on their way, those that could not be read."""
+        """Those of the index, those on their way into it or out of it, and those that could not be read, with the reason."""
         found = [each for each in holdings(caller) if state in (None, each.state)]
         return DocumentList(data=[_show(each) for each in found[offset : offset + limit]], total=len(found))
 
-    @router.post("", status_code=201, response_model=DocumentsChanged, openapi_extra=FORM,
+    @router.post("", summary="Upload documents", status_code=201, response_model=DocumentsChanged, openapi_extra=FORM,
                  responses=describe_errors(400, 401, 403, 409, 413, 415))
     async def upload_documents(request: Request, caller: Admin) -> DocumentsChanged:
-        """Take files in. With the answer they are on disk and not lost any more; they are found when the job is done."""
+        """Take files in. With the answer they are on disk and not lost any more; they are found when the job is done.
+
+        A file whose bytes are those of another document is refused (409, `duplicate_document`): it would not be indexed.
+        """
         form = await read_form(request, state.recipe.server)
         try:
             return await asyncio.to_thread(_take, form, caller)
@@ -105,20 +110,24 @@ def routes(state: State) -> APIRouter:
     def _take(form: FormData, caller: Caller) -> DocumentsChanged:
         incoming = receive(form, library, state.recipe.server)
         try:
-            with lock:
-                check_names(incoming, holdings(EVERYBODY), _flag(form, "replace", False), state.recipe.server.max_documents)
+            may_replace, is_indexed = _flag(form, "replace", False), _flag(form, "index", True)
+            with library.changing():
+                there = holdings(EVERYBODY)
+                check_names(incoming, there, may_replace, state.recipe.server.max_documents)
+                check_twins(incoming, list_bytes(state.recipe, state.service.index, library, there, incoming),
+                            {holding.name for holding in holdings(caller)})
                 kept = library.keep(incoming, caller.name)
         except BaseException:
             library.discard(incoming)
             raise
-        job = jobs.submit_index(caller.name) if _flag(form, "index", True) else None
+        job = jobs.submit_index(caller.name) if is_indexed else None
         return DocumentsChanged(data=[_show(_waiting(upload)) for upload in kept], job=answer_of(job) if job else None)
 
-    @router.delete("/{name:path}", status_code=202, response_model=DocumentsChanged,
+    @router.delete("/{name:path}", summary="Delete a document", status_code=202, response_model=DocumentsChanged,
                    responses=describe_errors(400, 401, 403, 404, 409))
     def delete_document(name: str, caller: Admin) -> DocumentsChanged:
-        """Delete an uploaded document, or leave one of the recipe's own folder out of the index (its file stays)."""
-        with lock:
+        """An uploaded one is deleted; one of the recipe's own folder is left out of the index (its file stays)."""
+        with library.changing():
             found = [each for each in holdings(caller) if each.name == name]
             if not found:
                 raise Rejected(404, f"there is no document '{name[:200]}'. See /v1/documents.", code="document_not_found")
@@ -247,6 +256,20 @@ def check_names(incoming: Sequence[Incoming], there: Sequence[Holding], may_repl
     if len(seen | set(known)) > most:
         raise Rejected(409, f"this server holds at most {most} documents (server.max_documents). Delete some first.",
                        code="too_many_documents")
+
+
+def check_twins(incoming: Sequence[Incoming], there: Mapping[str, str], seen: Collection[str]) -> None:
+    """Raise Rejected (409) for a file whose bytes another document has: an index holds the same bytes once.
+
+    ``there`` is sha256 -> document; only those in ``seen``, which who uploads may know of, are named.
+    """
+    known = dict(there)
+    for each in incoming:
+        twin = known.setdefault(each.sha256, each.document)
+        if twin.casefold() != each.document.casefold():
+            shown = f"'{twin}'" if twin in seen or twin in [other.document for other in incoming] else "another document"
+            raise Rejected(409, f"'{each.file}' holds the same bytes as {shown}, and the same is indexed once. Leave it "
+                                "out, or delete the other first.", param="files", code="duplicate_document")
 
 
 def _flag(form: FormData, name: str, default: bool) -> bool:

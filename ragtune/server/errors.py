@@ -32,6 +32,10 @@ TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permis
          504: "timeout_error"}
 
 
+KIND = re.compile(r"(constrained-)?(str|int|float|bool|dict|list)$|(list|dict|function-[a-z]+)\[")
+"""What pydantic puts into an error's place for each of the types that a value may have."""
+
+
 class ErrorDetail(BaseModel):
     """What was found, what is allowed and what to do."""
 
@@ -62,7 +66,8 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     said = {400: "Something in the request is wrong.", 401: "No API key, or not one of this server.",
             403: "The API key may not do this.", 404: "There is no such thing.", 409: "It stands against what is there.",
             413: "Too large.", 415: "Of a kind that is not taken.", 429: "Too many requests: come again after Retry-After.",
-            500: "The server's own fault; its log says more under the request's id.", 503: "Not ready yet.",
+            500: "The server's own fault; its log says more under the request's id.",
+            503: "It is stopping: ask again after Retry-After, or another server.",
             504: "It took longer than server.timeout_s."}
     return {status: {"model": ErrorBody, "description": said.get(status, "An error.")} for status in statuses}
 
@@ -122,10 +127,12 @@ def install_errors(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        message = str(error.detail)
+        message, headers = str(error.detail), dict(error.headers or {})
         if error.status_code in (404, 405) and message in ("Not Found", "Method Not Allowed"):
             message = f"there is no {request.method} {request.url.path} here. See /docs for what there is."
-        return error_response(request, error.status_code, message, headers=error.headers)
+        if error.status_code == 405:
+            headers["Allow"] = allowed_methods(request, headers.get("Allow", ""))
+        return error_response(request, error.status_code, message, headers=headers)
 
     async def on_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # for the log: nobody reads it
@@ -139,16 +146,41 @@ def install_errors(app: FastAPI) -> None:
     app.add_middleware(RequestIds)
 
 
+def allowed_methods(request: Request, named: str) -> str:
+    """Return the methods that a request's path is documented with; a router names (``named``) those of one route alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    found = [method.upper() for method in request.app.openapi()["paths"].get(path, ())]
+    return ", ".join(found) or named
+
+
+def _about_the_whole(error: Any) -> str:
+    """Return what is wrong with a request's body as a whole, '' where it is a part of it."""
+    if error["type"] == "json_invalid":
+        return (f"the body is not JSON: {(error.get('ctx') or {}).get('error', 'it cannot be read')}, at character "
+                f"{error['loc'][-1]}.")
+    if tuple(error["loc"]) == ("body",) and error["type"] in ("missing", "model_attributes_type", "model_type", "dict_type"):
+        found = "the request has no body" if error["type"] == "missing" else "the body is no JSON object"
+        return f"{found}. Send one, and the header Content-Type: application/json."
+    return ""
+
+
 def describe_invalid(errors: Sequence[Any]) -> tuple[str, str | None]:
     """Return one message for what pydantic found wrong in a request, and the first parameter it is about."""
-    said: list[str] = []
+    if errors and (whole := _about_the_whole(errors[0])):
+        return whole, None
+    said: dict[str, list[str]] = {}
     first: str | None = None
     for error in errors[:5]:
-        place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
+        place = ".".join(str(part) for part in error["loc"]
+                         if part not in ("body", "query", "path") and not KIND.match(str(part)))
         first = first or (error.get("ctx") or {}).get("param") or place or None
-        said.append((f"{place}: " if place else "") + f"{str(error['msg']).removeprefix('Value error, ')}")
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "there is no such parameter here"
+        if message not in said.setdefault(place, []):
+            said[place].append(message)
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
-    return "; ".join(said) + more, first
+    return "; ".join((f"{place}: " if place else "") + ", or: ".join(said[place]) for place in said) + more, first
 
 
 class LastResort:

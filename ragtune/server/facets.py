@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from ragtune.datasets.questions import read_questions
 from ragtune.errors import RagtuneError
 from ragtune.recipe.schema import Recipe
-from ragtune.records import Document, Value
+from ragtune.records import Document
 from ragtune.retrieval.filters import parse_filter
 from ragtune.retrieval.index import Index
 from ragtune.server.auth import Caller
@@ -84,7 +84,7 @@ def label_of(model: Served, recipe: str) -> str:
 
 def find_facets(documents: list[Document]) -> list[Facet]:
     """Return the columns that tell documents apart, each with its values in order; those named first come first."""
-    counted: dict[str, Counter[Value]] = {}
+    counted: dict[str, Counter[str | int | float | bool]] = {}
     for document in documents:
         for column, value in document.metadata.items():
             if value is not None and value != "" and column != "aliases":
@@ -92,13 +92,13 @@ def find_facets(documents: list[Document]) -> list[Facet]:
     names = sorted((name for name, values in counted.items() if 1 < len(values) <= MOST_VALUES),
                    key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), len(counted[name]), name))
     return [Facet(column=name, label=name.replace("_", " ").capitalize(), values=[
-        FacetValue(value=value, documents=counted[name][value])  # type: ignore[arg-type]
+        FacetValue(value=value, documents=counted[name][value])
         for value in sorted(counted[name], key=_order)]) for name in names[:6]]
 
 
-def _order(value: Value) -> tuple[bool, float, str]:
+def _order(value: str | int | float | bool) -> tuple[bool, float, str]:
     """Numbers by their size, then texts."""
-    return (True, 0.0, value) if isinstance(value, str) else (False, float(value or 0), "")
+    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 
 def find_examples(recipe: Recipe, documents: list[Document]) -> list[str]:

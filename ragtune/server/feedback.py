@@ -14,10 +14,12 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from ragtune.answering.answerer import Answerer, check_question
+from ragtune.answering.personal import mask_personal
 from ragtune.answering.prompt import prompt_hash
 from ragtune.datasets.thumbs import Thumb, Verdict, complete_answer
 from ragtune.documents.pack import use_pack
 from ragtune.errors import IndexFolderError
+from ragtune.recipe.schema import Recipe
 from ragtune.records import Hit
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
@@ -77,11 +79,18 @@ def make_thumb(state: State, body: Judgement, caller: Caller) -> Thumb:
                            "passages", "passages_changed") from None
     answerer = Answerer(service.engine, None, recipe)  # type: ignore[arg-type]
     with use_pack(recipe.pack):
-        (prompt, passages), = answerer.fit_prompts([(check_question(body.question), hits)])
+        question = as_asked(recipe, check_question(body.question))
+        (prompt, passages), = answerer.fit_prompts([(question, hits)])
         right = complete_answer(body.right_answer, passages)
-    return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, body.question, tuple(prompt), body.completion or body.answer,
+    return Thumb(f"thumb_{secrets.token_hex(8)}", body.verdict, question, tuple(prompt), body.completion or body.answer,
                  body.answer, model.id, index.id, prompt_hash(recipe.answering.names_rows), body.right_answer.strip(), right,
                  caller.name, round(time.time(), 3))
+
+
+def as_asked(recipe: Recipe, question: str) -> str:
+    """Return a question as it was asked and may be kept: without personal data where the recipe takes that out."""
+    personal = recipe.guardrails.personal_data
+    return mask_personal(question, personal.kinds)[0] if personal.question != "none" else question
 
 
 def append(path: Path, thumb: Thumb) -> None:

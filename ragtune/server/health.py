@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -89,6 +90,9 @@ class Pulse:
             pass
         except Exception as error:
             logger.warning("the model does not answer: %s: %s", type(error).__name__, error)
+            return
+        with contextlib.suppress(Exception):  # whoever asks first does not wait for what search opens when first used
+            self._service.warm()
 
 
 class Probe:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ragtune.documents.read import list_files
 from ragtune.errors import DocumentError, QuestionError
+from ragtune.files import hash_file
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Metadata, Record
 from ragtune.retrieval.filters import Filter, kind_of
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.tenancy import check_tenant, find_owned
-from ragtune.server.library import Library, Upload
+from ragtune.server.library import Incoming, Library, Upload
 
 HoldingState = Literal["indexed", "waiting", "unreadable", "leaving"]
 
@@ -62,6 +63,26 @@ def _is_said(holding: Holding, owned: Filter, index: Index, columns: Mapping[str
         return False
 
 
+def list_bytes(
+    recipe: Recipe, index: Index, library: Library, there: Sequence[Holding], incoming: Sequence[Incoming]
+) -> dict[str, str]:
+    """Return sha256 of a document's bytes -> its name, for all that stay: what is deleted counts no more.
+
+    ``there`` are all holdings. Files of the folder that are not indexed yet are read only where one of ``incoming`` has as
+    many bytes.
+    """
+    sizes, uploads = {each.bytes for each in incoming}, library.folder.resolve()
+    staying = {holding.name for holding in there if holding.state != "leaving"}
+    found = {str(facts["sha256"]): str(facts["document"]) for path, facts in index.manifest["inputs"].items()
+             if facts["document"] in staying and not Path(path).is_relative_to(uploads)}
+    found |= {upload.sha256: upload.document for upload in library.entries()}
+    for holding in there:
+        path = Path(recipe.documents.folder) / holding.file
+        if holding.source == "folder" and holding.state == "waiting" and holding.bytes in sizes and path.is_file():
+            found.setdefault(hash_file(path), holding.name)
+    return found
+
+
 def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
     inputs: Mapping[str, Any] = index.manifest["inputs"]
     reasons = {str(item["path"]): str(item["reason"]) for item in index.manifest["unreadable"]}
@@ -97,10 +118,10 @@ def _all(recipe: Recipe, index: Index, library: Library) -> Iterator[Holding]:
 
 def _of_upload(upload: Upload, reason: str) -> Holding:
     return Holding(upload.document, upload.file, "upload", "unreadable" if reason else "waiting", bytes=upload.bytes,
-                   reason=_without_paths(reason), metadata=upload.metadata)
+                   reason=without_paths(reason), metadata=upload.metadata)
 
 
-def _without_paths(reason: str) -> str:
+def without_paths(reason: str) -> str:
     """Return a reason without the place of another file, which is the server's own business."""
     return "another document has the same bytes" if reason.startswith("the same bytes as") else reason
 

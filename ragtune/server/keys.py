@@ -123,6 +123,11 @@ class Keys:
                 found = key
         return found if found is not None and found.state(self._clock()) == "active" else None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether they lie in a database that is asked over a network."""
+        return self._database.url is not None
+
     def entries(self) -> tuple[Key, ...]:
         """Return all keys that were ever made, in the order of their making."""
         if self._database.url is None and not self._database.file.exists():

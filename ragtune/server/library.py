@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ragtune.documents.formats import check_signature
@@ -59,6 +60,14 @@ class Library:
         self.folder = folder / "uploads"
         self._removed = self.folder / ".removed"
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep all others, of this process and of others, from changing the library meanwhile."""
+        _make_folder(self.folder)
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def entries(self) -> list[Upload]:
         """Return what was uploaded, by the documents' names."""
         found = []
@@ -80,7 +89,7 @@ class Library:
         """
         file = safe_name(name)
         waiting = self.folder / ".incoming"
-        waiting.mkdir(parents=True, exist_ok=True)
+        _make_folder(waiting)
         path = waiting / f"{secrets.token_hex(8)}{PurePosixPath(file).suffix}"
         try:
             _write_through(path, data)
@@ -98,7 +107,7 @@ class Library:
         for each in incoming:
             upload = Upload(each.document, each.file, each.sha256, each.bytes, each.metadata, caller, round(time.time(), 3))
             _write_json_through(self._sidecar(each.file), upload.to_dict())
-            os.replace(each.path, self.folder / each.file)
+            os.replace(each.path, self.folder / each.file)  # killed between the two: ``sweep`` mends the sidecar
             old = known.get(each.document.casefold())
             if old is not None and old.file != each.file:  # the same document with another suffix
                 self._drop(old)
@@ -118,7 +127,7 @@ class Library:
 
     def leave_out(self, path: str) -> None:
         """Remember that a file of the recipe's own folder, by its path there, is to be left out; the file stays."""
-        self._removed.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._removed)
         _write_json_through(self._removed / f"{hash_text(path)}.json", {"path": path})
         _sync_folder(self._removed)
 
@@ -132,7 +141,18 @@ class Library:
             (self._removed / f"{hash_text(path)}.json").unlink(missing_ok=True)
 
     def sweep(self, older_than_s: float = 3600.0) -> None:
-        """Remove what was received and never kept, because the server was killed meanwhile."""
+        """Remove what was received and never kept, because the server was killed meanwhile, and have each sidecar say what
+        its file holds."""
+        with self.changing():
+            for upload in self.entries():
+                path = self.folder / upload.file
+                if path.stat().st_size != upload.bytes or hash_file(path) != upload.sha256:
+                    found = replace(upload, sha256=hash_file(path), bytes=path.stat().st_size)
+                    _write_json_through(self._sidecar(upload.file), found.to_dict())
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()
         for path in (self.folder / ".incoming").glob("*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > older_than_s:
@@ -166,6 +186,14 @@ def _write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose name, and those of the folders above that were not there, are on disk when this returns."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,10 +24,11 @@ from ragtune.server.errors import Rejected, error_body
 from ragtune.server.patience import PAUSE_S, allowed_seconds
 from ragtune.server.state import State
 
-PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
+PUBLIC = frozenset(("/", "/health", "/ready", "/favicon.ico", "/docs", "/openapi.json"))
 """What is answered without a key: whether the server lives, the web page itself (not what it asks) and the documentation."""
-PUBLIC_FOLDERS = ("/static/", "/reports/")
-"""Where the web page's own files lie, and reports, whose addresses hold for an hour and are their own keys."""
+PUBLIC_FOLDERS = ("/static/", "/docs/", "/reports/")
+"""Where the web page's own files lie, those of the documentation, and reports, whose addresses hold for an hour and are
+their own keys."""
 UPLOADS = re.compile(r"/v1/documents(/|$)")
 """Paths whose requests may be as large as server.max_upload_mb says."""
 FAILURES_A_MINUTE = 30
@@ -39,9 +40,6 @@ HEADERS = {
                                "form-action 'self'; frame-ancestors 'self'",
 }
 """Set on every response that does not set them itself."""
-DOCUMENTATION = ("default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'self' "
-                 "'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com")
-"""The content policy of /docs and /redoc, whose page FastAPI writes."""
 _MIB = 1 << 20
 
 
@@ -88,8 +86,8 @@ class Shield:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         body = Body(receive, _with_headers(send, scope["path"]), self._most_bytes(scope))
         try:
-            self.check_source(scope["method"], headers)
-            self.check_caller(scope, headers)
+            if scope["path"] != "/health":  # which tells whether the server lives, not whether its database does
+                await self.check(scope, headers)
             body.check_length(headers)
         except Rejected as error:
             return await self.answer(scope, error, body.send)
@@ -100,6 +98,15 @@ class Shield:
                 raise
         if body.fault is not None and not body.has_begun:
             await self.answer(scope, body.fault, body.send)
+
+    async def check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Check where a request comes from and who asks. Raises Rejected."""
+        def look() -> None:
+            self.check_source(scope["method"], headers)
+            self.check_caller(scope, headers)
+
+        # A file of keys is looked at in microseconds; a database elsewhere may take seconds, and all others would wait.
+        await asyncio.to_thread(look) if self.gate.keys.is_remote else look()
 
     async def answer(self, scope: Scope, error: Rejected, send: Send) -> None:
         """Answer with an error."""
@@ -217,13 +224,12 @@ class Body:
 
 def _with_headers(send: Send, path: str) -> Send:
     """Return a send that adds the headers which keep a browser from being used against its user."""
-    wanted = HEADERS | ({"Content-Security-Policy": DOCUMENTATION} if path in ("/docs", "/redoc") else {})
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             given: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
-            added = [(name.lower().encode(), value.encode()) for name, value in wanted.items()
+            added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()
                      if name.lower().encode() not in names]
             if path.startswith("/v1/") and b"cache-control" not in names:
                 added.append((b"cache-control", b"no-store"))

@@ -37,14 +37,19 @@ class Listener:
             self._loop.call_soon_threadsafe(self._heard.put_nowait, event)
 
     async def ask(self) -> None:
-        """Search and queue. Raises QuestionError, Busy."""
+        """Search and queue. Raises QuestionError, Busy, and TimeoutError where server.timeout_s is over before that."""
         def queue() -> None:
             ticket = self._service.ask(self._asking, self._hear)
             self._ticket = ticket
             if self._is_cancelled:  # while it was searched for
                 ticket.cancel()
 
-        await self._service.turns.run(queue)
+        try:  # one that waits for its turn is then never searched for, one that is being searched for is not written
+            await asyncio.wait_for(self._service.turns.run(queue), max(0.001, self._deadline - time.monotonic()))
+        except asyncio.TimeoutError as error:
+            if time.monotonic() < self._deadline:
+                raise  # the search's own
+            raise self._too_late() from error
 
     def cancel(self) -> None:
         """No longer want it. Harmless where it is done."""
@@ -52,14 +57,17 @@ class Listener:
         if self._ticket is not None:
             self._ticket.cancel()
 
+    def _too_late(self) -> TimeoutError:
+        self.cancel()
+        return TimeoutError(f"no answer within {self._service.recipe.server.timeout_s:g} s")
+
     async def events(self, quiet_s: float = 10.0) -> AsyncIterator[Heard]:
         """Yield Found, Pieces and Done; None after each ``quiet_s`` without. Raises what was said instead of Done, and
         TimeoutError where server.timeout_s is over."""
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                self.cancel()
-                raise TimeoutError(f"no answer within {self._service.recipe.server.timeout_s:g} s")
+                raise self._too_late()
             try:
                 event = await asyncio.wait_for(self._heard.get(), min(left, quiet_s))
             except asyncio.TimeoutError:

@@ -74,7 +74,8 @@ class Embeddings(BaseModel):
 def list_models(service: Service) -> list[Model]:
     """Return all models: those of the chat, then the embedder."""
     chat = [Model(id=model.id, created=model.created, ragtune={
-        "kind": "chat", "has_retrieval": model.has_retrieval, "is_tuned": model.adapter is not None})
+        "kind": "chat", "has_retrieval": model.has_retrieval, "is_tuned": model.adapter is not None,
+        **({"warning": model.warning} if model.warning else {})})
         for model in service.models()]
     embedder = service.index.embedder
     return [*chat, Model(id=embedder_id(service), created=chat[0].created, ragtune={
@@ -117,6 +118,11 @@ def routes(state: State) -> APIRouter:
     async def chat_completions(body: ChatBody, request: Request, caller: Asker) -> Any:
         """Passages are found for the question, the answer is written from them and checked: figures that no cited passage
         holds make it a refusal (`answering.guard`). The text keeps its marks `[n]`; the sources stand in `ragtune`.
+
+        The question is the last message of the user, and each is answered by itself: the turns before it, those of the
+        system too, are not read, and `ragtune.notes` says so. A client that wants follow-up questions puts what they are
+        about into the last message ("And in 2021?" → "What were Norvane's net sales in 2021?"). `n` above 1, tools,
+        `response_format` other than text and log probabilities are answered with 400 instead of being passed over.
 
         A stream sends the passages first (empty content, `ragtune.passages`), the checked text in words, and the citations
         with the last chunk. `ragtune.draft: true` adds the draft while it is written; it is unchecked.

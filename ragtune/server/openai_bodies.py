@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 UNSUPPORTED: dict[str, Callable[[Any], bool]] = {
@@ -46,6 +46,19 @@ def drop_unsupported(body: Any) -> Any:
     return {name: value for name, value in body.items() if name not in UNSUPPORTED and name not in UNUSED}
 
 
+def check_number(value: Any) -> Any:
+    """Return a value that is a number, or none. Raises PydanticCustomError for true, false and texts of digits."""
+    if isinstance(value, (bool, str)):
+        raise PydanticCustomError("number", "wanted a number, found {found}", {"found": repr(value)[:80]})
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(check_number)]
+"""A whole number, as JSON has it."""
+Share = Annotated[float, BeforeValidator(check_number)]
+"""A number, as JSON has it."""
+
+
 class Part(BaseModel):
     """A part of a message."""
 
@@ -61,6 +74,16 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Union[str, list[Part], None] = Field(None, examples=["What were Norvane's net sales in fiscal 2022?"])
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _refuse_other_parts(cls, content: Any) -> Any:
+        parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+        kinds = {str(part["type"])[:40] for part in parts if part.get("type", "text") != "text"}
+        if kinds:
+            raise PydanticCustomError("unsupported", "only parts of the type 'text' are read, found {kinds}.",
+                                      {"kinds": ", ".join(sorted(map(repr, kinds))), "param": "messages"})
+        return content
+
     @property
     def text(self) -> str:
         """The text of all parts."""
@@ -72,8 +95,8 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """Options of a stream."""
 
-    include_usage: bool = Field(False, description="Send a last chunk with the usage and without a choice.")
-    include_obfuscation: bool = Field(False, description="Taken and not used.")
+    include_usage: StrictBool = Field(False, description="Send a last chunk with the usage and without a choice.")
+    include_obfuscation: StrictBool = Field(False, description="Taken and not used.")
 
 
 class Wanted(BaseModel):
@@ -82,9 +105,9 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
     where: Union[str, dict[str, Any], None] = Field(
         None, description="A filter on the documents, as a text or a mapping. It is joined with the API key's own.",
-        examples=["company = 'Norvane' and fiscal_year = 2022"])
-    k: int | None = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
-    draft: bool = Field(False, description="Stream also the unchecked draft, in the chunks' field `ragtune`.")
+        examples=["company = 'Norvane Industries' and fiscal_year = 2022"])
+    k: Whole | None = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
+    draft: StrictBool = Field(False, description="Stream also the unchecked draft, in the chunks' field `ragtune`.")
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
@@ -100,14 +123,14 @@ class ChatBody(BaseModel):
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000, description="The turns; the last one of the user is "
                                         "the question. Earlier ones are not read, which the answer's notes say.")
     model: str | None = Field(None, examples=["demo-tuned"], description="An id of GET /v1/models; without one the first.")
-    stream: bool | None = Field(None, description="Answer by server-sent events.")
+    stream: StrictBool | None = Field(None, description="Answer by server-sent events.")
     stream_options: StreamOptions | None = None
-    temperature: float | None = Field(None, ge=0, le=2, description="0, the default, always writes the same answer.")
-    top_p: float | None = Field(None, ge=0, le=1, description="Draw from the words that hold this share; with temperature.")
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="The same seed draws the same answer where the engine "
-                                                                      "can; with temperature.")
-    max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; at most the server's own limit.")
-    max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens; goes before it.")
+    temperature: Share | None = Field(None, ge=0, le=2, description="0, the default, always writes the same answer.")
+    top_p: Share | None = Field(None, ge=0, le=1, description="Draw from the words that hold this share; with temperature.")
+    seed: Whole | None = Field(None, ge=-(2**63), le=2**63 - 1, description="The same seed draws the same answer where the "
+                                                                    "engine can; with temperature.")
+    max_tokens: Whole | None = Field(None, ge=1, description="Most tokens to write; at most the server's own limit.")
+    max_completion_tokens: Whole | None = Field(None, ge=1, description="The newer name of max_tokens; goes before it.")
     stop: Union[Stop, Annotated[list[Stop], Field(max_length=4)], None] = Field(
         None, description="The content ends before the first of these texts.")
     ragtune: Wanted | None = None
@@ -151,7 +174,7 @@ class EmbeddingBody(BaseModel):
         description="A text or a list of texts. Tokens are not taken.")
     model: str | None = Field(None, examples=["demo-embedder"], description="The embedder's id of GET /v1/models.")
     encoding_format: Literal["float", "base64"] | None = Field(None, description="base64: float32, little-endian.")
-    dimensions: int | None = Field(None, ge=1, description="Only the embedder's own.")
+    dimensions: Whole | None = Field(None, ge=1, description="Only the embedder's own.")
     user: str | None = Field(None, description="Taken and not used.")
     ragtune: EmbeddingOptions | None = None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ragtune.records import Hit, Trace
 from ragtune.seams import GREEDY, Sampling
@@ -18,6 +18,7 @@ from ragtune.server.auth import Caller, identify, identify_admin
 from ragtune.server.errors import Rejected, describe_errors, error_body, explain
 from ragtune.server.events import ALIVE, EventStream, frame
 from ragtune.server.listening import Listener
+from ragtune.server.openai_bodies import Share, Whole
 from ragtune.server.service import Asking, Done, Found, Service
 from ragtune.server.shelf import find_folder, list_folders
 from ragtune.server.state import State
@@ -25,9 +26,10 @@ from ragtune.server.state import State
 Asker = Annotated[Caller, Depends(identify)]
 Admin = Annotated[Caller, Depends(identify_admin)]
 Where = Union[str, dict[str, Any], None]
-WHERE = Field(None, examples=["company = 'Norvane' and fiscal_year = 2022"],
+WHERE = Field(None, examples=["company = 'Norvane Industries' and fiscal_year = 2022"],
               description="A filter on the documents, as a text or a mapping; it is joined with the API key's own.")
-QUESTION = Field(examples=["What were Norvane's net sales in fiscal 2022?"], max_length=100_000)
+QUESTION = Field(examples=["What were Norvane's net sales in fiscal 2022?"], max_length=100_000,
+                 json_schema_extra={"minLength": 1, "pattern": r"\S"})
 STREAM = """event: found
 data: {"passages": [{"number": 1, "document": "NORVANE_2022_10K", "page": 7, ...}], "filter": "fiscal_year = 2022", ...}
 
@@ -48,13 +50,14 @@ class AskBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     question: str = QUESTION
     model: Union[str, None] = Field(None, examples=["demo-tuned"], description="Of GET /v1/models; none: the first.")
-    k: Union[int, None] = Field(None, ge=1, le=100, description="Passages in the prompt; the recipe's where it is left out.")
+    k: Union[Whole, None] = Field(None, ge=1, le=100, description="Passages in the prompt; without it the recipe's.")
     where: Where = WHERE
-    max_tokens: Union[int, None] = Field(None, ge=1, le=1 << 20, description="Most tokens of the answer.")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 always writes the same answer.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0, lt=2**63)
-    stream: bool = Field(False, description="Answer by server-sent events: found, draft (unchecked) and done.")
+    max_tokens: Union[Whole, None] = Field(None, ge=1, le=1 << 20, description="Most tokens of the answer.")
+    temperature: Share = Field(0.0, ge=0, le=2, description="0 always writes the same answer.")
+    top_p: Share = Field(1.0, gt=0, le=1, description="Draw from the words that hold this share; with temperature.")
+    seed: Whole = Field(0, ge=0, le=2**63 - 1, description="With temperature: the same seed draws the same answer where the "
+                                                            "engine can.")
+    stream: StrictBool = Field(False, description="Answer by server-sent events: found, draft (unchecked) and done.")
 
 
 class AskAnswer(Checked):
@@ -70,7 +73,7 @@ class SearchBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     question: str = QUESTION
-    k: Union[int, None] = Field(None, ge=1, le=1000, description="Most hits; the recipe's where it is left out.")
+    k: Union[Whole, None] = Field(None, ge=1, le=1000, description="Most hits; the recipe's where it is left out.")
     where: Where = WHERE
 
 
@@ -121,50 +124,58 @@ def routes(state: State) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["ragtune"])
     service, recipe = state.service, state.recipe
 
-    @router.post("/ask", response_model=AskAnswer, responses={
+    @router.post("/ask", summary="Ask the documents", response_model=AskAnswer, responses={
         200: {"description": "The answer, whole or, with `stream`, as server-sent events.",
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}}},
         **describe_errors(400, 401, 404, 413, 429, 500, 504)})
     async def ask(body: AskBody, request: Request, caller: Asker) -> Any:
-        """Answer a question from the documents."""
+        """The answer, checked, with its citations, the passages it was read from, the filter they had to pass and the time
+        each part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text,
+        and `done` with all that an answer in one piece has; `error` where it fails.
+        """
         listener = Listener(service, _asking(body, caller))
         if not body.stream:
             return show_done(await listener.done(request), service, body)
         await listener.ask()
         return EventStream(_events(listener, service, body, request.scope), listener.cancel)
 
-    @router.post("/search", response_model=SearchAnswer, responses=describe_errors(400, 401, 413, 500))
+    @router.post("/search", summary="Find chunks without answering", response_model=SearchAnswer,
+                 responses=describe_errors(400, 401, 413, 500))
     async def search(body: SearchBody, caller: Asker) -> SearchAnswer:
-        """Find chunks without answering."""
+        """What a prompt would be made of: the best chunks with their places, scores and columns. What the question names (a
+        company, a year) narrows the search as it does for answers; `reasons` says how.
+        """
         begun = time.perf_counter()
 
         def find() -> tuple[list[HitAnswer], Trace]:
             hits, trace = service.search(
                 body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
-            return [_show_hit(hit, service.guardrails.clean_text(hit.chunk.text)) for hit in hits], trace
+            return [_show_hit(hit, service.guardrails.clean_text) for hit in hits], trace
 
         hits, trace = await service.turns.run(find)
         return SearchAnswer(hits=hits, filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
-    @router.get("/datasets", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/datasets", summary="List the datasets", response_model=FiguresList, responses=describe_errors(401, 403))
     def list_datasets(caller: Admin) -> FiguresList:
-        """List the datasets with their counts."""
+        """Rows that models are tuned on, with their counts. The newest first."""
         return _figures(state, "dataset")
 
-    @router.get("/runs", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/runs", summary="List the tuned runs", response_model=FiguresList, responses=describe_errors(401, 403))
     def list_runs(caller: Admin) -> FiguresList:
-        """List the tuned runs with their losses."""
+        """Tuned adapters with their losses and what they were tuned with. The newest first."""
         return _figures(state, "run")
 
-    @router.get("/evaluations", response_model=FiguresList, responses=describe_errors(401, 403))
+    @router.get("/evaluations", summary="List the evaluations", response_model=FiguresList,
+                responses=describe_errors(401, 403))
     def list_evaluations(caller: Admin) -> FiguresList:
-        """List the evaluations with their ladders."""
+        """How each model did in each setting: right, wrong, refused. The newest first."""
         return _figures(state, "evaluation")
 
-    @router.get("/evaluations/{name}/report", response_class=HTMLResponse, responses=describe_errors(400, 401, 403, 404))
+    @router.get("/evaluations/{name}/report", summary="Open the report of an evaluation", response_class=HTMLResponse,
+                responses=describe_errors(400, 401, 403, 404))
     def show_report(name: str, caller: Admin) -> HTMLResponse:
-        """Show the report page of an evaluation: one self-contained page, which reaches nothing outside itself."""
+        """One self-contained page, which reaches nothing outside itself."""
         path = find_folder(recipe, "evaluation", name) / "report.html"
         if not path.is_file():
             raise Rejected(404, f"the evaluation '{name[:80]}' has no report page. Evaluate again.", code="report_not_found")
@@ -213,8 +224,8 @@ async def _events(listener: Listener, service: Service, body: AskBody, scope: Ma
         yield frame(error_body(scope, status, message, param, code), "error")
 
 
-def _show_hit(hit: Hit, text: str) -> HitAnswer:
+def _show_hit(hit: Hit, clean: Callable[[str], str]) -> HitAnswer:
     chunk = hit.chunk
     return HitAnswer(rank=hit.rank, score=round(float(hit.score), 6), document=chunk.document, page=chunk.page,
-                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=text, heading=chunk.heading,
-                     chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))
+                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=clean(chunk.text),
+                     heading=clean(chunk.heading), chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))

@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,17 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 }
 """A report is a page of its own, cut off from this server's: whatever stood in a document, it asks nothing of the API."""
+LABELS = {"extractive": "Extractive, no model"}
+"""What people call those that are measured, where it is not their name."""
 _SECRET = secrets.token_bytes(32)
+
+
+class Score(BaseModel):
+    """How many test questions a model answered rightly, with retrieval."""
+
+    label: str = Field(examples=["Tuned"])
+    correct: int
+    questions: int
 
 
 class ReportLink(BaseModel):
@@ -37,6 +48,7 @@ class ReportLink(BaseModel):
     title: str = Field(examples=["Evaluation of demo"])
     headline: str = ""
     created: str = ""
+    scores: list[Score] = Field([], description="Each model's, where the report is an evaluation's.")
     url: str
 
 
@@ -84,8 +96,19 @@ def find_reports(home: Path) -> list[ReportLink]:
         title, headline = _head(folder / "report.md")
         found.append(ReportLink(name=folder.name, kind=str(manifest.get("kind", "")), title=title or folder.name,
                                 headline=headline, created=str(manifest.get("created", "")),
+                                scores=find_scores(manifest),
                                 url=f"reports/{make_ticket(folder.name)}/{folder.name}"))
     return sorted(found, key=lambda report: report.created, reverse=True)
+
+
+def find_scores(manifest: Mapping[str, Any]) -> list[Score]:
+    """Return what the models reached with retrieval; nothing where a manifest holds no such figures."""
+    rungs = manifest.get("ladder")
+    return [Score(label=LABELS.get(str(rung.get("model"))) or str(rung.get("model", "")).capitalize(),
+                  correct=rung["correct"], questions=rung["n"])
+            for rung in (rungs if isinstance(rungs, list) else [])
+            if isinstance(rung, dict) and rung.get("setting") == "retrieval"
+            and isinstance(rung.get("correct"), int) and isinstance(rung.get("n"), int) and rung["n"] > 0]
 
 
 def make_ticket(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,15 +24,18 @@ from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
 from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
-from ragtune.retrieval.search import IndexSearcher, open_searcher
+from ragtune.retrieval.search import IndexSearcher
 from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.batching import Batcher, Ticket
 from ragtune.server.embedded import RememberingEmbedder, VectorCache
 from ragtune.server.engines import open_streamer
+from ragtune.server.runs import find_runs, name_run
 from ragtune.server.turns import Turns
+from ragtune.server.whole import hold_index, open_whole
 from ragtune.training.run import check_run_fits, open_run
 
+logger = logging.getLogger(__name__)
 MAX_TENANTS = 128
 """So many tenants' sights of the index are kept ready."""
 CLOSED_BOOK = "-closed-book"
@@ -44,12 +48,14 @@ class UnknownModel(QuestionError):
 
 @dataclass(frozen=True)
 class Served:
-    """A model that can be asked: the base (adapter None) or a run's adapter on it, with or without retrieval."""
+    """A model that can be asked: the base (adapter None) or a run's adapter on it, with or without retrieval. ``warning``
+    says what one should know of it, empty for nothing."""
 
     id: str
     adapter: Path | None
     has_retrieval: bool
     created: int
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,10 @@ class Service:
     the metrics: name -> kind -> count.
     """
 
-    def __init__(self, recipe: Recipe, searcher: IndexSearcher, generator: Any, adapters: Mapping[str, Path]) -> None:
+    def __init__(self, recipe: Recipe, searcher: IndexSearcher, generator: Any, adapters: Mapping[str, Path],
+                 tuned_with: Mapping[str, str] | None = None) -> None:
+        """Serve a searcher's index and a generator with the adapters of this name; ``tuned_with`` is name -> the id of the
+        index its run was tuned with, as far as it is known."""
         self.recipe = recipe
         self.generator = generator
         self.engine = open_streamer(generator)
@@ -128,11 +137,14 @@ class Service:
         self.turns = Turns(server.max_searches, server.max_waiting)
         self.watchers: list[Watch] = []
         self.counters: dict[str, Mapping[str, int]] = {}
+        if prefixes := getattr(generator, "prefixes", None):
+            self.counters["prompt_tokens"] = prefixes.counts
         self._adapters = dict(adapters)
+        self._tuned_with = dict(tuned_with or {})
         self._created = int(time.time())
         self._lock = threading.Lock()
         self.vectors = VectorCache()
-        self._searcher = self._remembering(searcher)
+        self._searcher = self._held(searcher)
         self._tenants: dict[str, IndexSearcher] = {}
         self.guardrails = open_guardrails(recipe, searcher)
         self.counters["guardrails"] = self.guardrails.counts
@@ -154,7 +166,7 @@ class Service:
 
     def reload_index(self) -> None:
         """Open the index anew, after a job changed it; questions on their way keep the one they began with."""
-        searcher = self._remembering(open_searcher(self.index.folder, self.recipe.retrieval))
+        searcher = self._held(open_whole(self.index.folder, self.recipe))
         with self._lock:
             self._searcher, self._tenants = searcher, {}
 
@@ -183,21 +195,32 @@ class Service:
         """Return the index as a tenant's filter has it; None takes the whole."""
         return self.searcher_for(tenant).index
 
-    def _remembering(self, searcher: IndexSearcher) -> IndexSearcher:
-        """Return the searcher, its index's embedder with a memory for questions."""
+    def _held(self, searcher: IndexSearcher) -> IndexSearcher:
+        """Return the searcher with all of its index in hand, its embedder with a memory for questions."""
+        hold_index(searcher.index)
         searcher.index.embedder = RememberingEmbedder(searcher.index.embedder, self.vectors)
         return searcher
 
-    def add_adapter(self, name: str, adapter: Path) -> None:
-        """Serve another run's adapter under this name."""
+    def add_adapter(self, name: str, adapter: Path, tuned_with: str = "") -> None:
+        """Serve another run's adapter under this name; ``tuned_with`` is the id of the index it was tuned with."""
         with self._lock:
-            self._adapters[name] = adapter
+            self._adapters[name], self._tuned_with[name] = adapter, tuned_with
 
     def models(self) -> list[Served]:
         """Return what can be asked; the first is the default: the tuned model where there is one, with retrieval."""
-        names: list[tuple[str, Path | None]] = [*self._adapters.items(), ("base", None)]
-        return [Served(f"{self.recipe.name}-{name}{end}", adapter, not end, self._created)
+        with self._lock:
+            names: list[tuple[str, Path | None]] = [*self._adapters.items(), ("base", None)]
+        return [Served(f"{self.recipe.name}-{name}{end}", adapter, not end, self._created, self._warn_of(name))
                 for end in ("", CLOSED_BOOK) for name, adapter in names]
+
+    def _warn_of(self, name: str) -> str:
+        """Return what differs between the index that an adapter was tuned with and the one served; empty for nothing."""
+        tuned, index = self._tuned_with.get(name, ""), self.index
+        if not tuned or tuned == index.id:
+            return ""
+        if tuned in index.grown_from:
+            return "documents were added or removed since it was tuned"
+        return "it was tuned with another index"
 
     def find_model(self, name: str | None) -> Served:
         """Return the model of this id; None and the recipe's name take the default. Raises QuestionError otherwise."""
@@ -219,6 +242,11 @@ class Service:
             watcher.searched(question, len(hits), time.perf_counter() - begun, trace)
         return hits, trace
 
+    def warm(self) -> None:
+        """Search once, so that all that search opens when first used is open. Nobody hears of it."""
+        with use_pack(self.recipe.pack):
+            search_traced(self._searcher, "What is reported?", self.recipe.retrieval.k, None)
+
     def ask(self, asking: Asking, on_event: Callable[[Event | BaseException], None]) -> Ticket:
         """Search, then have the answer written. Returns when it is queued; ``on_event`` is called from other threads with
         Found, Pieces and at last Done or an error. What a guardrail refuses is Done before this returns, and where answers
@@ -229,7 +257,10 @@ class Service:
 
         def tell(end: Done | BaseException) -> None:
             for each in ends:
-                each(end)
+                try:
+                    each(end)
+                except Exception:  # whoever asked hears the end all the same
+                    logger.exception("what watches questions failed")
             on_event(end)
 
         begun = time.perf_counter()
@@ -303,22 +334,20 @@ def join_filters(*filters: str | None) -> str | None:
 def open_service(recipe: Recipe, runs: Sequence[Path] = (), allow_mismatch: bool = False) -> Service:
     """Open a recipe's index and model for serving, with the adapters of its runs, or of ``runs``.
 
-    Raises IndexFolderError where there is no index, RunError for a run that was tuned with another index, prompt or base.
+    A run that was tuned before documents were added or removed is served, with a warning. Raises IndexFolderError where
+    there is no index, RunError for a run that was tuned with another index, prompt or base.
     """
-    searcher = open_searcher(index_folder(recipe), recipe.retrieval)
+    searcher = open_whole(index_folder(recipe), recipe)
     generator = open_generator(recipe.generator)
     adapters: dict[str, Path] = {}
+    tuned_with: dict[str, str] = {}
     if not is_remote(recipe.generator.model) and recipe.generator.model not in UNTUNABLE:
         for folder in runs or find_runs(recipe):
             run = open_run(folder)
-            check_run_fits(run, searcher.index.id, prompt_hash(recipe.answering.names_rows),
-                           getattr(generator, "fingerprint", ""), allow_mismatch)
-            adapters["tuned" if folder.name == "run" else folder.name.removeprefix("run-")] = run.adapter
-    return Service(recipe, searcher, generator, adapters)
-
-
-def find_runs(recipe: Recipe) -> list[Path]:
-    """Return the recipe's finished run folders, the supervised one first; reward models answer nothing and are left out."""
-    home = Path(recipe.work) / recipe.name
-    folders = [Path(recipe.training.folder)] if recipe.training.folder else sorted(home.glob("run*"))
-    return [folder for folder in folders if (folder / "manifest.json").is_file() and folder.name != "run-reward"]
+            warning = check_run_fits(run, searcher.index.id, prompt_hash(recipe.answering.names_rows),
+                                     getattr(generator, "fingerprint", ""), allow_mismatch, searcher.index.grown_from)
+            if warning:
+                logger.warning("%s", warning)
+            name = name_run(folder)
+            adapters[name], tuned_with[name] = run.adapter, str(run.manifest.get("index_id") or "")
+    return Service(recipe, searcher, generator, adapters, tuned_with)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from ragtune.recipe.places import index_folder, run_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.retrieval.search import open_searcher
 from ragtune.training.run import check_run_fits, open_run
+
+logger = logging.getLogger(__name__)
 
 
 @in_recipe_pack
@@ -44,5 +47,8 @@ def open_assistant(
     tuned = open_run(folder)
     generator = open_generator(recipe.generator, adapter=tuned.adapter)
     ours = prompt_hash(recipe.answering.names_rows)
-    check_run_fits(tuned, searcher.index.id, ours, getattr(generator, "fingerprint", ""), allow_mismatch)
+    warning = check_run_fits(tuned, searcher.index.id, ours, getattr(generator, "fingerprint", ""), allow_mismatch,
+                             searcher.index.grown_from)
+    if warning:
+        logger.warning("%s", warning)
     return Answerer(generator, searcher, recipe)

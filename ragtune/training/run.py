@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,14 @@ def open_run(folder: Path) -> Run:
 
 
 def check_run_fits(
-    run: Run, index_id: str, prompt_hash: str, base_fingerprint: str, allow_mismatch: bool = False
-) -> None:
+    run: Run, index_id: str, prompt_hash: str, base_fingerprint: str, allow_mismatch: bool = False,
+    grown_from: Collection[str] = (),
+) -> str:
     """Raise RunError where a run was tuned with another index, prompt or base model than it is used with.
 
     An empty value on either side says nothing and is not compared. ``allow_mismatch`` lets the prompt and the index
-    differ, never the base model: on other weights an adapter means nothing.
+    differ, never the base model: on other weights an adapter means nothing. ``grown_from`` are ids of indexes that the one
+    used differs from by documents alone, as its manifest says: a run of theirs fits, and what differs is returned; else ''.
     """
     pairs = [
         ("base model", str(run.manifest.get("base_fingerprint") or ""), base_fingerprint),
@@ -51,8 +54,9 @@ def check_run_fits(
     found = [(what, tuned, used) for what, tuned, used in pairs if tuned and used and tuned != used]
     if allow_mismatch:
         found = [item for item in found if item[0] == "base model"]
-    if not found:
-        return
+    grown = [item for item in found if item[0] == "index" and item[1] in grown_from]
+    if not [item for item in found if item not in grown]:
+        return describe_growth(run, index_id) if grown else ""
     faults = "; ".join(f"it was tuned with {what} {tuned} and is used with {what} {used}" for what, tuned, used in found)
     model = run.manifest.get("base_model", "")
     if found[0][0] == "base model":
@@ -60,3 +64,10 @@ def check_run_fits(
     else:
         way = "Tune again (ragtune dataset, then ragtune train), or use it all the same with --allow-mismatch"
     raise RunError(f"the run {run.folder} does not fit: {faults}. {way}")
+
+
+def describe_growth(run: Run, index_id: str) -> str:
+    """Return what is said of a run whose index got or lost documents since."""
+    return (f"the run '{run.folder.name}' was tuned with index {run.manifest.get('index_id')}; documents were added or "
+            f"removed since (now {index_id}). It answers from all there are; to tune it with them, build the dataset and "
+            "train again")

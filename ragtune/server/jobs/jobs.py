@@ -20,11 +20,12 @@ from ragtune.recipe.schema import Recipe
 from ragtune.retrieval.index import Index
 from ragtune.server.database import Database
 from ragtune.server.errors import Rejected
-from ragtune.server.jobs.kinds import Kind, find_kind, folder_of, free_folder, set_settings
+from ragtune.server.jobs.kinds import Kind, check_trainable, find_kind, folder_of, free_folder, set_settings
 from ragtune.server.jobs.process import command
 from ragtune.server.jobs.queue import JobQueue, open_queue
-from ragtune.server.jobs.record import OPEN, Job, JobState, log_path, new_job
+from ragtune.server.jobs.record import OPEN, Job, JobState, discard_partial, log_path, new_job
 from ragtune.server.jobs.store import JobStore
+from ragtune.server.runs import name_run
 from ragtune.server.service import Service
 from ragtune.training.run import check_run_fits, open_run
 
@@ -51,7 +52,9 @@ class Jobs:
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
         self._is_serving = False
+        self._since = 0.0
         self._seen: set[str] = set()
+        self._taking = threading.Lock()
 
     def open(self) -> None:
         """Go on with the jobs there are. Called when the server starts."""
@@ -104,13 +107,15 @@ class Jobs:
         with self._lock:
             store, queue = self._open()
             waiting = store.find_all(OPEN)
-            if len(waiting) >= MOST_OPEN:
+            if len(waiting) >= MOST_OPEN and kind.name != "index":  # an upload that was taken in is to be indexed
                 raise Rejected(409, f"{len(waiting)} jobs wait. Cancel some, or come again when they are done.",
                                code="too_many_jobs")
             plan = self._plan(kind, recipe, dict(names or {}), {store.plan(job.id).get("out", "") for job in waiting})
+            if kind.name == "train":
+                check_trainable(recipe)
             job = new_job(kind.name, self.recipe.name, {**settings, **(names or {})}, caller)
             store.add(job, plan)
-            queue.put(job.id)
+            queue.put(job.id, kind.name)
             self._run_worker()
         return job
 
@@ -122,15 +127,20 @@ class Jobs:
             return waiting[-1] if waiting else self.submit("index", caller=caller)
 
     def find(self, job_id: str) -> Job:
-        """Return a job. Raises Rejected (404) where there is none of this id."""
+        """Return a job; what it made is served when it is said to be done. Raises Rejected (404) where there is none of this
+        id."""
         job = self._open()[0].find(job_id) if self._exist() else None
         if job is None:
             raise Rejected(404, f"there is no job '{job_id[:80]}'. See GET /v1/jobs.", code="job_not_found")
+        self._take_in_once(job)
         return job
 
     def find_all(self, states: tuple[JobState, ...] = (), kind: str | None = None, limit: int = 100) -> list[Job]:
         """Return jobs, the newest first."""
-        return self._open()[0].find_all(states, kind, limit) if self._exist() else []
+        found = self._open()[0].find_all(states, kind, limit) if self._exist() else []
+        for job in found:
+            self._take_in_once(job)
+        return found
 
     def cancel(self, job_id: str) -> Job:
         """Drop a waiting job, stop a running one. Raises Rejected: 404 for none, 409 for one that has ended."""
@@ -138,6 +148,8 @@ class Jobs:
         if not job.has_ended:
             self._open()[0].cancel(job_id)
             after = self.find(job_id)
+            if after.state == "cancelled" and job.interruptions:
+                discard_partial(self._open()[0].plan(job_id))
             if after.state == "cancelled" or after.is_cancelling:
                 return after
             job = after
@@ -189,7 +201,8 @@ class Jobs:
         """Have a worker running, and somebody who looks after it, while the server does."""
         with self._lock:
             if self._is_serving and self._watcher is None:
-                self._seen = {job.id for job in self._open()[0].ended_since(time.time() - SKEW_S)}
+                self._since = time.time()
+                self._seen = {job.id for job in self._open()[0].ended_since(self._since - SKEW_S)}
                 self._start_worker()
                 self._watcher = threading.Thread(target=self._watch, name="jobs", daemon=True)
                 self._watcher.start()
@@ -207,7 +220,7 @@ class Jobs:
 
     def _watch(self) -> None:
         """Look after the worker, and serve what jobs have made, until the server stops."""
-        since, fails, started = time.time(), 0, time.monotonic()
+        since, fails, started = self._since, 0, time.monotonic()
         store = self._open()[0]
         while not self._closing.wait(LOOK_S):
             if self._worker is not None and self._worker.poll() is not None:
@@ -220,11 +233,18 @@ class Jobs:
             try:
                 for job in store.ended_since(since - SKEW_S):
                     since = max(since, job.ended)
-                    if job.id not in self._seen:
-                        self._seen.add(job.id)
-                        self.take_in(job)
+                    self._take_in_once(job)
             except RagtuneError as error:
                 logger.warning("%s", error)
+
+    def _take_in_once(self, job: Job) -> None:
+        """Take in a job that has ended since this server began, whoever sees that first; others wait until it is done."""
+        if not job.has_ended or job.id in self._seen or self._watcher is None or job.ended < self._since - SKEW_S:
+            return
+        with self._taking:
+            if job.id not in self._seen:
+                self.take_in(job)
+                self._seen.add(job.id)
 
     def take_in(self, job: Job) -> None:
         """Serve what a job that has ended made: the index as it is now, a new adapter."""
@@ -245,9 +265,12 @@ class Jobs:
             return
         run = open_run(folder)
         fingerprint = str(getattr(self.service.generator, "fingerprint", ""))
-        check_run_fits(run, self.service.index.id, prompt_hash(self.recipe.answering.names_rows), fingerprint,
-                       allow_mismatch=True)
-        self.service.add_adapter("tuned" if folder.name == "run" else folder.name.removeprefix("run-"), run.adapter)
+        index = self.service.index
+        warning = check_run_fits(run, index.id, prompt_hash(self.recipe.answering.names_rows), fingerprint,
+                                 grown_from=index.grown_from)
+        if warning:
+            logger.warning("%s", warning)
+        self.service.add_adapter(name_run(folder), run.adapter, str(run.manifest.get("index_id") or ""))
 
 
 def is_stale(index: Index) -> bool:

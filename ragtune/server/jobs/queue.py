@@ -26,9 +26,9 @@ class JobQueue:
 
         self._task = huey.task(name=TASK)(run_job)
 
-    def put(self, job_id: str, goes_first: bool = False) -> None:
-        """Queue a job at the end, or before those that were not begun."""
-        self._task(job_id, priority=1 if goes_first else 0)
+    def put(self, job_id: str, kind: str = "", is_begun: bool = False) -> None:
+        """Queue a job: what was begun goes first, then indexing, for an upload does not wait for days of training."""
+        self._task(job_id, priority=2 if is_begun else int(kind == "index"))
 
     def waiting(self) -> list[str]:
         """Return the ids that are queued, the next one first."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +54,20 @@ class Job(Record):
 def new_job(kind: str, recipe: str, settings: Mapping[str, Any], caller: str) -> Job:
     """Return a job to be queued, its id unlike any other."""
     return Job(f"job_{secrets.token_hex(8)}", kind, recipe, dict(settings), created=round(time.time(), 3), caller=caller)
+
+
+def discard_partial(plan: Mapping[str, Any]) -> None:
+    """Remove what a job that was cancelled left of the folder it was writing, unless another process writes it now."""
+    if not plan.get("out"):
+        return
+    target = Path(str(plan["out"]))
+    lock = target.with_name(f".{target.name}.lock")
+    if not target.with_name(f"{target.name}.partial").exists() and not lock.exists():
+        return
+    with contextlib.suppress(OSError), lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(target.with_name(f"{target.name}.partial"), ignore_errors=True)
+        lock.unlink(missing_ok=True)
 
 
 def log_path(folder: Path, job_id: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Query
@@ -15,8 +16,9 @@ from ragtune.server.auth import Caller, identify_admin
 from ragtune.server.draining import Drain
 from ragtune.server.errors import Rejected, describe_errors
 from ragtune.server.events import ALIVE, EventStream, frame
+from ragtune.server.holdings import without_paths
 from ragtune.server.jobs.jobs import Jobs
-from ragtune.server.jobs.kinds import KINDS, allowed_settings
+from ragtune.server.jobs.kinds import KINDS, allowed_settings, find_kind
 from ragtune.server.jobs.record import Job, JobState
 from ragtune.server.state import State
 
@@ -39,7 +41,7 @@ class JobBody(BaseModel):
     """What is to be done."""
 
     model_config = ConfigDict(extra="forbid")
-    kind: str = Field(examples=["train"], description=f"One of {', '.join(KINDS)}.")
+    kind: str = Field(examples=["train"], json_schema_extra={"enum": list(KINDS)}, description=f"One of {', '.join(KINDS)}.")
     settings: dict[str, Union[Plain, list[Plain]]] = Field(
         {}, examples=[{"training.max_steps": 100}], description="section.field of the recipe -> value, for this job alone. "
         "See GET /v1/jobs/kinds for those that may be set.")
@@ -95,9 +97,14 @@ class KindList(BaseModel):
 
 
 def answer_of(job: Job) -> JobAnswer:
-    """Return a job as it is told."""
-    return JobAnswer(**job.to_dict())
-
+    """Return a job as it is told; of places on the server's disk their names alone, by which other requests know them."""
+    told = job.to_dict()
+    result = dict(told["result"])
+    if "folder" in result:
+        result["folder"] = Path(str(result["folder"])).name
+    if "unreadable" in result:
+        result["unreadable"] = [[Path(str(path)).name, without_paths(str(reason))] for path, reason in result["unreadable"]]
+    return JobAnswer(**{**told, "result": result})
 
 
 def routes(state: State) -> APIRouter:
@@ -105,46 +112,52 @@ def routes(state: State) -> APIRouter:
     jobs = open_jobs(state)
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-    @router.post("", status_code=202, response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404, 409))
+    @router.post("", summary="Start a job", status_code=202, response_model=JobAnswer,
+                 responses=describe_errors(400, 401, 403, 404, 409))
     def start_job(body: JobBody, caller: Admin) -> JobAnswer:
-        """Queue a job. One runs at a time, in a process of its own."""
+        """It is queued; one runs at a time, in a process of its own. Follow it at `/v1/jobs/{id}/events`, or ask for it."""
+        try:
+            find_kind(body.kind)
+        except RecipeError as error:
+            raise Rejected(400, str(error), param="kind") from None
         names = {name: value for name in ("name", "dataset", "run") if (value := getattr(body, name)) is not None}
         try:
             return answer_of(jobs.submit(body.kind, body.settings, caller.name, names))
         except RecipeError as error:
             raise Rejected(400, str(error), param="settings") from None
 
-    @router.get("", response_model=JobList, responses=describe_errors(400, 401, 403))
+    @router.get("", summary="List the jobs", response_model=JobList, responses=describe_errors(400, 401, 403))
     def list_jobs(
         caller: Admin,
         state: Annotated[Union[JobState, None], Query(description="Only those in this state.")] = None,
         kind: Annotated[Union[str, None], Query(description="Only those of this kind.", max_length=40)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> JobList:
-        """List the jobs, the newest first."""
+        """The newest first, those that have ended too."""
         kind = kind.replace("\0", "") if kind else None
         return JobList(data=[answer_of(job) for job in jobs.find_all((state,) if state else (), kind, limit)])
 
-    @router.get("/kinds", response_model=KindList, responses=describe_errors(401, 403))
+    @router.get("/kinds", summary="List the kinds of jobs", response_model=KindList, responses=describe_errors(401, 403))
     def list_kinds(caller: Admin) -> KindList:
-        """List the kinds of jobs, what may be set for each, and which names it takes."""
+        """What each does, which settings of the recipe may be set for it, and which names it takes."""
         return KindList(data=[KindAnswer(kind=kind.name, description=kind.description, settings=allowed_settings(kind),
                                          takes=list(kind.takes)) for kind in KINDS.values()])
 
-    @router.get("/{job_id}", response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404))
+    @router.get("/{job_id}", summary="Show a job", response_model=JobAnswer, responses=describe_errors(400, 401, 403, 404))
     def show_job(job_id: str, caller: Admin) -> JobAnswer:
-        """Show a job."""
+        """How far it is, or how it ended."""
         return answer_of(jobs.find(job_id.replace("\0", "")))
 
-    @router.delete("/{job_id}", status_code=202, response_model=JobAnswer,
+    @router.delete("/{job_id}", summary="Cancel a job", status_code=202, response_model=JobAnswer,
                    responses=describe_errors(400, 401, 403, 404, 409))
     def cancel_job(job_id: str, caller: Admin) -> JobAnswer:
-        """Cancel a job: a waiting one is dropped; one that runs is stopped, and nothing half-written is left."""
+        """A waiting one is dropped; one that runs is stopped, and nothing half-written is left. It stays in the list."""
         return answer_of(jobs.cancel(job_id.replace("\0", "")))
 
-    @router.get("/{job_id}/log", response_class=PlainTextResponse, responses=describe_errors(400, 401, 403, 404))
+    @router.get("/{job_id}/log", summary="Read a job's log", response_class=PlainTextResponse,
+                responses=describe_errors(400, 401, 403, 404))
     def read_log(job_id: str, caller: Admin) -> PlainTextResponse:
-        """Read the end of a job's log."""
+        """The last 256 KiB of what its process wrote; empty until it has begun."""
         path = jobs.log_path(job_id.replace("\0", ""))
         if not path.is_file():
             return PlainTextResponse("")
@@ -152,13 +165,13 @@ def routes(state: State) -> APIRouter:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))
             return PlainTextResponse(file.read(LOG_BYTES).decode("utf-8", errors="replace"))
 
-    @router.get("/{job_id}/events", response_class=EventStream, status_code=200, responses={
+    @router.get("/{job_id}/events", summary="Follow a job", response_class=EventStream, status_code=200, responses={
         200: {"description": "Server-sent events: `progress` with the job each time it changes, at last one named by "
                              "its state: `done`, `failed` or `cancelled`.",
               "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}}},
         **describe_errors(400, 401, 403, 404)})
     async def watch_job(job_id: str, caller: Admin) -> EventStream:
-        """Follow a job to its end."""
+        """One event each time it changes, and an end with the job: reading to the end is waiting for it."""
         first = await asyncio.to_thread(jobs.find, job_id.replace("\0", ""))
         return EventStream(_follow(jobs, first, state.drain))
 

@@ -24,7 +24,7 @@ from typing import IO
 from ragtune.server.database import Database
 from ragtune.server.jobs.process import command, follow_parent, read_order
 from ragtune.server.jobs.queue import JobQueue, open_queue
-from ragtune.server.jobs.record import WAITING, log_path
+from ragtune.server.jobs.record import WAITING, discard_partial, log_path
 from ragtune.server.jobs.store import JobStore
 
 PROCESS = "ragtune.server.jobs.process"
@@ -92,14 +92,14 @@ class Worker:
         queued = set(self.queue.waiting())
         for job in reversed(self.store.find_all(WAITING)):
             if job.id not in queued:
-                self.queue.put(job.id, goes_first=job.state == "interrupted")
+                self.queue.put(job.id, job.kind, is_begun=job.state == "interrupted")
 
     def _put_back(self, job_id: str) -> None:
         job = self.store.find(job_id)
         if job is None:
             return
         if job.is_cancelling:
-            self.store.finish(job_id, "cancelled")
+            self._drop(job_id)
         elif job.interruptions >= MOST_INTERRUPTIONS:
             self.store.finish(job_id, "failed", f"the server ended {job.interruptions + 1} times while it ran, perhaps for "
                                                 "want of memory. Make it smaller, or look into its log.")
@@ -175,13 +175,18 @@ class Worker:
                 process.stdin.close()
         return code
 
+    def _drop(self, job_id: str) -> None:
+        """Note that a job was cancelled, once nothing half-written is left of it."""
+        discard_partial(self.store.plan(job_id))
+        self.store.finish(job_id, "cancelled")
+
     def _settle(self, job_id: str, code: int) -> None:
         """Note how a job ended whose process did not do so itself."""
         job = self.store.find(job_id)
         if job is None or job.state != "running":
             return
         if job.is_cancelling:
-            self.store.finish(job_id, "cancelled")
+            self._drop(job_id)
         elif self._closing.is_set():
             self.store.interrupt(job_id)
         else:

@@ -17,6 +17,7 @@ export class Answer {
   /** `asking` is { question, model, where }; `title` is shown above the answer where several stand side by side. */
   constructor(asking, title = "") {
     this.asking = asking;
+    this.title = title;
     this.controller = new AbortController();
     this.draft = "";
     this.state = el("p", { class: "state" }, el("span", { class: "dots", "aria-hidden": "true" }), "Searching the documents");
@@ -40,11 +41,25 @@ export class Answer {
     } catch (error) {
       this.state.remove();
       this.drafted.remove();
-      if (error.name === "AbortError") this.body.replaceChildren(el("p", { class: "faint" }, "Stopped."));
-      else this.body.replaceChildren(failure(error));
+      this.body.replaceChildren(error.name === "AbortError" ? el("p", { class: "faint" }, "Stopped.") : failure(error),
+        el("p", { class: "again" }, el("button", { type: "button", class: "quiet", onclick: () => this.again() }, "Ask again")));
     }
     this.node.removeAttribute("aria-busy");
     return this.result;
+  }
+
+  /** Run, as the form that holds the answers wants it. */
+  begin() {
+    return this.run();
+  }
+
+  /** Ask the same once more, in the same place. */
+  again() {
+    const next = new Answer(this.asking, this.title);
+    this.node.replaceWith(next.node);
+    next.node.closest(".turn")?.focus({ preventScroll: true });
+    next.begin = this.begin;
+    return next.begin();
   }
 
   stop() {
@@ -65,6 +80,7 @@ export class Answer {
   }
 
   show(result) {
+    result.citations.sort((one, other) => one.number - other.number);
     this.result = result;
     this.state.remove();
     this.drafted.remove();
@@ -72,10 +88,18 @@ export class Answer {
     const marks = result.citations.map((each) => `[${each.number}]`).join("");
     const said = el("p", { class: result.is_refusal ? "said refused" : "said" }, withMarks(`${result.answer} ${marks}`.trim(), result.citations, open));
     const lines = result.is_refusal ? [] : result.reasoning.split("\n").map((line) => line.trim()).filter(Boolean);
-    this.body.replaceChildren(said,
+    this.body.replaceChildren(said, result.is_refusal ? this.advice(result) : "",
       lines.length ? el("ul", { class: "reasoning" }, lines.map((line) => el("li", {}, withMarks(line, result.citations, open)))) : "",
       this.sources(result, open), this.remarks(result), this.foot(result));
     announce(`Answer: ${result.answer}. ${count(result.citations.length, "source")}.`);
+  }
+
+  /** What to try after a refusal: why it was refused where that is known, else how to ask. */
+  advice({ problems, passages }) {
+    if (problems.length) return el("ul", { class: "remarks" }, problems.map((each) => el("li", {}, each)));
+    const how = this.asking.where ? "Remove the filter, or name" : "Name";
+    return el("p", { class: "faint" }, passages.length ? `${how} the document's subject and year, or open the passages below: the answer may be worded otherwise there.`
+      : `${how} the document's subject and year, or choose a model that reads the documents.`);
   }
 
   sources(result, open) {
@@ -90,7 +114,7 @@ export class Answer {
   }
 
   remarks(result) {
-    const said = [...result.problems, ...result.notes];
+    const said = [...(result.is_refusal ? [] : result.problems), ...result.notes];
     const how = [...result.reasons, ...(result.filter ? [`Searched where ${result.filter}`] : [])];
     const cited = new Set(result.citations.map((each) => each.number));
     return el("details", { class: "more" },
@@ -101,7 +125,7 @@ export class Answer {
       result.passages.map((passage) => el("div", { class: cited.has(passage.number) ? "passage cited" : "passage" },
         el("button", { type: "button", class: "link", onclick: (event) => openSource([{ ...passage, quote: passage.text.split("\n")[0] }], 0, event.currentTarget) },
           `[${passage.number}] ${passage.title}`),
-        el("pre", {}, passage.text))));
+        el("pre", { tabindex: "0", "aria-label": `Passage ${passage.number}` }, passage.text))));
   }
 
   foot(result) {
@@ -109,10 +133,14 @@ export class Answer {
     const said = el("span", { class: "faint", role: "status" });
     const thumb = (name, label) => el("button", { type: "button", class: "plain", "aria-label": label, title: label, "aria-pressed": "false",
       onclick: (event) => this.judge(name, event.currentTarget, right, said) }, icon(name));
-    const copy = el("button", { type: "button", class: "plain", "aria-label": "Copy the answer", title: "Copy", onclick: async () => {
+    const copy = navigator.clipboard && el("button", { type: "button", class: "plain", "aria-label": "Copy the answer", title: "Copy", onclick: async () => {
       const sources = result.citations.map((each) => `[${each.number}] ${each.document}, page ${each.page}: ${each.quote}`);
-      await navigator.clipboard?.writeText([result.answer, ...sources].join("\n"));
-      said.textContent = "Copied";
+      try {
+        await navigator.clipboard.writeText([result.answer, ...sources].join("\n"));
+        said.textContent = "Copied";
+      } catch {
+        said.textContent = "The browser does not let this page copy";
+      }
     } }, icon("copy"));
     const seconds = result.timings_s.total;
     return el("footer", {}, el("div", { class: "row" },
@@ -126,13 +154,14 @@ export class Answer {
     right.hidden = verdict !== "down" || !sent;
     if (right.hidden) return;
     const id = `right-${Math.random().toString(36).slice(2)}`;
-    const field = el("input", { id, type: "text", placeholder: this.result.is_refusal ? "$4,210 million" : "Not found in the documents." });
-    right.replaceChildren(el("label", { for: id }, "What is the right answer? (if you know)"), el("div", { class: "row" }, field, el("button", { class: "main" }, "Save")));
+    const field = el("input", { id, type: "text", placeholder: "For example $4,210 million" });
+    right.replaceChildren(el("label", { for: id }, "What is the right answer? It helps most, yet may stay empty."), el("div", { class: "row" }, field, el("button", { class: "main" }, "Save")));
     right.onsubmit = async (event) => {
       event.preventDefault();
       if (field.value.trim() && (await this.send(verdict, field.value.trim(), said))) right.hidden = true;
     };
-    field.focus();
+    field.focus({ preventScroll: true });
+    right.scrollIntoView({ block: "nearest" });
   }
 
   async send(verdict, rightAnswer, said) {

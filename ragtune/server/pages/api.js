@@ -43,7 +43,9 @@ export async function* events(path, options = {}) {
   let held = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch((cause) => {
+        throw cause.name === "AbortError" ? cause : new Error("The connection broke off. Is the server still running?");
+      });
       if (done) return;
       held += value;
       const blocks = held.split(/\r?\n\r?\n/);

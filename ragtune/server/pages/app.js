@@ -1,7 +1,7 @@
 // The page: its views, its keys, its colours.
 import { getJson, key, whenNoKey } from "./api.js";
 import { setUpAsk } from "./ask.js";
-import { byId, failure } from "./dom.js";
+import { byId, el, failure } from "./dom.js";
 import { showDocuments } from "./documents.js";
 import { show as showFilter } from "./filters.js";
 import { leaveJobs, showJobs } from "./jobs.js";
@@ -23,26 +23,42 @@ function turnTo(name) {
 
 const viewNamed = () => (location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "ask");
 
-async function start() {
+/** Ask the server anew what there is: documents, models, filters. Returns whether it said so. */
+async function refresh() {
   try {
     assistant = await getJson("v1/assistant");
   } catch (error) {
-    if (error.status !== 401) byId("turns").replaceChildren(failure(error));
-    return;
+    if (error.status === 401) {
+      byId("about").replaceChildren("This server wants an API key. ", el("button", { type: "button", class: "link", onclick: askForKey }, "Enter it"));
+    } else if (!assistant) {
+      byId("about").replaceChildren(failure(error), el("button", { type: "button", class: "quiet", onclick: start }, "Try again"));
+    }
+    return false;
   }
-  byId("turns").querySelector(".error")?.remove();
   byId("key-button").hidden = !key.get();
+  document.querySelector("nav a[href='#jobs']").hidden = !assistant.is_admin;
   setUpAsk(assistant);
-  turnTo(viewNamed());
+  return true;
+}
+
+async function start() {
+  if (await refresh()) turnTo(viewNamed());
 }
 
 // The key, where the server wants one.
-whenNoKey((message) => {
-  byId("key-why").textContent = `${message} It is kept in this tab only.`;
-  byId("key-button").hidden = false;
+function askForKey() {
+  byId("key-forget").hidden = !key.get();
   if (!byId("key-dialog").open) byId("key-dialog").showModal();
+}
+whenNoKey((message) => {
+  const why = byId("key-why");
+  why.className = key.get() ? "error" : "faint";
+  if (key.get()) why.textContent = "The key does not hold. Was it copied as a whole? It may also have ended: ask whoever runs this server.";
+  else if (!message.startsWith("no API key")) why.textContent = message;
+  byId("key-button").hidden = false;
+  askForKey();
 });
-byId("key-button").onclick = () => byId("key-dialog").showModal();
+byId("key-button").onclick = askForKey;
 byId("key-forget").onclick = () => { key.set(""); byId("key").value = ""; byId("key-dialog").close("forgot"); };
 byId("key-dialog").onclose = () => {
   const dialog = byId("key-dialog");
@@ -93,6 +109,12 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-addEventListener("hashchange", () => { if (location.hash !== "#question") turnTo(viewNamed()); });
-addEventListener("documents-changed", start);
+addEventListener("hashchange", () => {
+  if (location.hash === "#question") return;
+  turnTo(viewNamed());
+  if (!assistant) start();
+  else if (viewNamed() === "ask") refresh();
+});
+byId("ask").onsubmit = (event) => { event.preventDefault(); start(); }; // until it is known what can be asked
+addEventListener("assistant-changed", () => refresh());
 start();

@@ -9,15 +9,23 @@ let running = [];
 export function setUpAsk(assistant) {
   byId("name").textContent = assistant.name;
   document.title = assistant.name;
-  byId("about").textContent = [count(assistant.documents, "document"), ...assistant.facets.slice(0, 2).map(tellFacet)].join(" · ");
+  byId("purpose").textContent = assistant.description;
+  byId("purpose").hidden = !assistant.description;
+  byId("about").textContent = !assistant.documents ? "This key sees no documents yet." : [count(assistant.documents, "document"), ...assistant.facets.slice(0, 2).map(tellFacet)].join(" · ");
   byId("about").dataset.documents = assistant.documents;
   setUpFilters(assistant.facets, assistant.documents);
   const models = byId("model");
+  const chosen = models.value;
   models.replaceChildren(...assistant.models.map((model) => el("option", { value: model.id }, model.label)));
-  models.hidden = models.options.length < 2;
+  if (assistant.models.some((model) => model.id === chosen)) models.value = chosen;
   const pair = assistant.compare;
   byId("compare").parentNode.hidden = pair.length < 2;
-  byId("compare").onchange = () => { models.disabled = byId("compare").checked; };
+  byId("pair").textContent = pair.map((model) => model.label).join(" beside ");
+  byId("compare").onchange = () => {
+    byId("pair").hidden = !byId("compare").checked;
+    models.hidden = byId("compare").checked || models.options.length < 2;
+  };
+  byId("compare").onchange();
   byId("ask").onsubmit = (event) => { event.preventDefault(); running.length ? stop() : submit(assistant); };
   const field = byId("question");
   field.oninput = () => { field.style.height = "auto"; field.style.height = `${Math.min(field.scrollHeight, 240)}px`; };
@@ -45,28 +53,37 @@ function stop() {
   running.forEach((answer) => answer.stop());
 }
 
-async function submit(assistant) {
+function submit(assistant) {
   const field = byId("question");
   const question = field.value.trim();
   if (!question) { field.focus(); return; }
   const isPair = byId("compare").checked && assistant.compare.length > 1;
   const filter = where();
-  running = (isPair ? assistant.compare : [{ id: byId("model").value }]).map((model) =>
+  const answers = (isPair ? assistant.compare : [{ id: byId("model").value }]).map((model) =>
     new Answer({ question, model: model.id, where: filter }, isPair ? model.label : ""));
   const turn = el("section", { class: "turn", tabindex: "-1", "aria-label": question },
     el("h2", {}, question), filter && el("p", { class: "faint scope" }, filter),
-    el("div", { class: isPair ? "answers pair" : "answers" }, running.map((answer) => answer.node)));
+    el("div", { class: isPair ? "answers pair" : "answers" }, answers.map((answer) => answer.node)));
   byId("examples").replaceChildren();
   byId("view-ask").classList.add("asked");
   byId("turns").prepend(turn);
   field.value = "";
   field.oninput();
   showFilter(false);
-  announce("Searching the documents");
   turn.focus({ preventScroll: true });
   turn.scrollIntoView({ block: "nearest" });
+  for (const answer of answers) {
+    answer.begin = begin;
+    answer.begin();
+  }
+}
+
+/** Run an answer (`this`); while one runs, the button stops it. */
+async function begin() {
+  announce("Searching the documents");
+  running.push(this);
   byId("send").textContent = "Stop";
-  await Promise.all(running.map((answer) => answer.run()));
-  running = [];
-  byId("send").textContent = "Ask";
+  await this.run();
+  running = running.filter((each) => each !== this);
+  if (!running.length) byId("send").textContent = "Ask";
 }

@@ -26,10 +26,15 @@ export function setUpFilters(facets, documents) {
   const field = el("input", { type: "text", id: "where", class: "code", spellcheck: "false", "aria-describedby": "filter-says",
     placeholder: facets.length ? `${facets[0].column} != ${render(facets[0].values[0]?.value ?? "")}` : "page <= 10" });
   field.value = free;
-  field.onchange = () => { free = field.value.trim(); check(field, says, documents); };
+  field.onchange = () => {
+    if (free === field.value.trim()) return;
+    free = field.value.trim();
+    check(field, says, documents);
+  };
   field.onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); field.onchange(); } };
   panel.replaceChildren(el("div", { class: "facets" }, facets.map(facet)),
-    el("label", { for: "where" }, "Any filter"), field, says);
+    el("label", { for: "where" }, facets.length ? "Or as an expression, with and, or, not, in, =, !=, <, >" : "Expression, with and, or, not, in, =, !=, <, >"), field, says);
+  says.textContent = where() ? "" : searched(documents);
   panel.refresh = () => check(field, says, documents);
   byId("filter-button").onclick = () => show(panel.hidden);
   chips();
@@ -56,20 +61,26 @@ function facet({ column, label, values }) {
   return el("fieldset", {}, el("legend", {}, label), find, list);
 }
 
+const searched = (documents) => (documents === 1 ? "No filter: the one document is searched." : `No filter: all ${documents.toLocaleString("en")} documents are searched.`);
+
 /** Ask the server what the filter keeps, and show it or what is wrong with it. */
 async function check(field, says, documents) {
   chips();
-  says.className = "faint";
-  field.removeAttribute("aria-invalid");
-  if (!where()) { says.textContent = ""; return; }
+  const asked = where();
+  const say = (text, kind = "faint") => {
+    if (asked !== where()) return; // it has changed since: another answer is on its way
+    says.className = kind;
+    says.textContent = text;
+    field.removeAttribute("aria-invalid");
+    if (kind !== "faint" && free) field.setAttribute("aria-invalid", "true");
+  };
+  if (!asked) { say(searched(documents)); return; }
   try {
-    const kept = await getJson(`v1/filter?${new URLSearchParams({ where: where() })}`);
-    says.className = kept.problem ? "error code" : "faint";
-    says.textContent = kept.problem || `Keeps ${kept.documents} of ${count(documents, "document")}`;
-    if (kept.problem && free) field.setAttribute("aria-invalid", "true");
+    const kept = await getJson(`v1/filter?${new URLSearchParams({ where: asked })}`);
+    if (kept.problem) say(kept.problem, "error code");
+    else say(`Keeps ${kept.documents} of ${count(documents, "document")}`);
   } catch (error) {
-    says.className = "error";
-    says.textContent = error.message;
+    say(error.message, "error");
   }
 }
 
@@ -84,4 +95,5 @@ function chips() {
   const all = [...chosen].flatMap(([column, values]) => [...values].map((value) => row(String(value), () => chosen.get(column).delete(value))));
   if (free) all.push(row(free, () => { free = ""; }));
   byId("chips").replaceChildren(...all);
+  byId("filter-button").textContent = all.length ? `Filter · ${all.length}` : "Filter";
 }
