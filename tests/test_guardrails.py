@@ -401,3 +401,13 @@ def test_the_answerer_checks_before_the_search_and_after_the_numbers() -> None:
     assert len(writer.prompts) == 1, "nothing was written for it"
     assert tripped == ["injection_passage_neutralised", "injection_question_refused"]
     assert set(answerer.guardrails.counts) == set(COUNTED)
+
+
+def test_an_answer_whose_numbers_stand_nowhere_is_refused_in_the_recipes_words_and_counted() -> None:
+    recipe = Recipe(guardrails=Section.model_validate({"support": {"refusal": "Not in my filings."}}))
+    tripped: list[str] = []
+    answerer = Answerer(Writer(), Found(), recipe, Guardrails(recipe.guardrails, on_trip=tripped.append))  # type: ignore[arg-type]
+    answer = answerer.read("Net sales?", "Answer: $987,654 [1]", (passage("Net sales 2021: 4,210"),))
+    assert (answer.text, answer.is_refusal, tripped) == ("Not in my filings.", True, ["numbers_refused"])
+    own = answerer.read("Net sales?", REFUSAL, (passage("Net sales 2021: 4,210"),))
+    assert (own.text, tripped) == ("Not in my filings.", ["numbers_refused"]), "the model's own refusal counts as none"

@@ -151,6 +151,7 @@ class Answerer:
         answer = dataclasses.replace(answer, problems=(*answer.problems, *found))
         if mode == "flag":
             return answer
+        self.guardrails.count_numbers()
         return dataclasses.replace(answer, text=REFUSAL, citations=(), is_refusal=True)
 
 

@@ -26,7 +26,7 @@ Embed = Callable[[Sequence[str]], "np.ndarray"]
 COUNTED = (
     "length_refused", "topic_refused", "personal_question_refused", "personal_question_masked", "personal_passage_masked",
     "personal_answer_refused", "personal_answer_masked", "injection_question_refused", "injection_question_flagged",
-    "injection_passage_neutralised", "injection_passage_flagged", "support_refused",
+    "injection_passage_neutralised", "injection_passage_flagged", "numbers_refused", "support_refused",
 )
 """What is counted, in the order of the checks."""
 
@@ -134,6 +134,10 @@ class Guardrails:
             return self._refused(answer, "support_refused", section.support.refusal,
                                  (*problems, "guardrail support: the answer cites no passage"))
         return dataclasses.replace(answer, problems=tuple(problems))
+
+    def count_numbers(self) -> None:
+        """Count an answer that answering.guard refused, its figures standing in no passage it cites."""
+        self._trip("numbers_refused")
 
     def _refused(self, answer: Answer, name: str, refusal: str, problems: Sequence[str]) -> Answer:
         self._trip(name)

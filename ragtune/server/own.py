@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from ragtune.records import Hit
+from ragtune.records import Hit, Trace
 from ragtune.seams import GREEDY, Sampling
 from ragtune.server.answers import Checked, mark_answer, show_answer, show_passages
 from ragtune.server.auth import Caller, identify, identify_admin
@@ -78,7 +78,8 @@ class SearchBody(BaseModel):
 
 
 class HitAnswer(BaseModel):
-    """A chunk that was found. ``start`` and ``end`` are characters of the document's text."""
+    """A chunk that was found. ``start`` and ``end`` are characters of the document's text; ``text`` is theirs, less what the
+    recipe's guardrails take out of passages."""
 
     rank: int
     score: float
@@ -145,10 +146,14 @@ def routes(state: State) -> APIRouter:
         company, a year) narrows the search as it does for answers; `reasons` says how.
         """
         begun = time.perf_counter()
-        hits, trace = await service.turns.run(
-            service.search, body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
-        return SearchAnswer(hits=[_show_hit(hit, service.guardrails.mask_shown) for hit in hits],
-                            filter=trace.where, reasons=list(trace.reasons),
+
+        def find() -> tuple[list[HitAnswer], Trace]:
+            hits, trace = service.search(
+                body.question, body.k or recipe.retrieval.k, _where(body.where), caller.tenant_filter)
+            return [_show_hit(hit, service.guardrails.clean_text) for hit in hits], trace
+
+        hits, trace = await service.turns.run(find)
+        return SearchAnswer(hits=hits, filter=trace.where, reasons=list(trace.reasons),
                             is_fallback=trace.is_fallback, timings_s={"search": round(time.perf_counter() - begun, 5)})
 
     @router.get("/datasets", summary="List the datasets", response_model=FiguresList, responses=describe_errors(401, 403))
@@ -219,8 +224,8 @@ async def _events(listener: Listener, service: Service, body: AskBody, scope: Ma
         yield frame(error_body(scope, status, message, param, code), "error")
 
 
-def _show_hit(hit: Hit, mask: Callable[[str], str]) -> HitAnswer:
+def _show_hit(hit: Hit, clean: Callable[[str], str]) -> HitAnswer:
     chunk = hit.chunk
     return HitAnswer(rank=hit.rank, score=round(float(hit.score), 6), document=chunk.document, page=chunk.page,
-                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=mask(chunk.text),
-                     heading=mask(chunk.heading), chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))
+                     last_page=chunk.last_page, start=chunk.start, end=chunk.end, text=clean(chunk.text),
+                     heading=clean(chunk.heading), chunk_id=chunk.id, searcher=hit.searcher, metadata=dict(chunk.metadata))

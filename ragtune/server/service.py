@@ -147,6 +147,7 @@ class Service:
         self._searcher = self._held(searcher)
         self._tenants: dict[str, IndexSearcher] = {}
         self.guardrails = open_guardrails(recipe, searcher)
+        self.counters["guardrails"] = self.guardrails.counts
 
     @property
     def searcher(self) -> IndexSearcher:
