@@ -158,7 +158,8 @@ def measure_overhead(out: Path, chunks: int, requests: int) -> dict[str, Any]:
         subprocess.run([sys.executable, "-c", code], check=True, env=environment(), stdout=sys.stderr)
     faiss.omp_set_num_threads(1)
     embedder = bench_scale.DrawnEmbedder()
-    recipe = load_recipe("filings", [f"index.folder={folder}", f"work={out / 'overhead'}", "generator.model=echo"])
+    recipe = load_recipe("filings", [f"index.folder={folder}", f"work={out / 'overhead'}", "generator.model=echo",
+                                      "server.batch_wait_ms=0"])  # an engine that takes no time needs no company
     searcher = open_searcher(folder, recipe.retrieval, embedder)
     draws = np.random.default_rng(11)
     total = int(searcher.index.manifest["chunks"])

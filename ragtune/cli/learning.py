@@ -259,4 +259,5 @@ def demo(recipe_name: str, settings: tuple[str, ...], as_json: bool, out: str | 
         click.echo(f"\n{question.text}  (reference: {question.answer})")
         print_answer(assistant.answer(question.text))
     source = f"--recipe {recipe_name}" + (f" --set work={out}" if out else "")
-    click.echo(f"\nReport:  {evaluation_folder(recipe) / 'report.html'}\nAsk:     ragtune ask {source} \"{asked[0].text}\"")
+    click.echo(f"\nReport:  {evaluation_folder(recipe) / 'report.html'}\nAsk:     ragtune ask {source} \"{asked[0].text}\"\n"
+               f"Serve:   ragtune serve {source}")
