@@ -296,7 +296,7 @@ def measure_batches(out: Path, rounds: int, at_once: int = 16) -> dict[str, Any]
         """Return answers and tokens a second."""
 
         def ask(question: str) -> int:
-            answer = httpx.post(f"{servers[engine].url}/v1/chat/completions", json=chat(question), timeout=300)
+            answer = client.post(f"{servers[engine].url}/v1/chat/completions", json=chat(question))
             assert answer.status_code == 200, answer.text
             return int(answer.json()["usage"]["completion_tokens"])
 
@@ -308,6 +308,7 @@ def measure_batches(out: Path, rounds: int, at_once: int = 16) -> dict[str, Any]
 
     rates: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with contextlib.ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(timeout=300))  # made once: its certificates cost as much as an answer
         servers = {engine: stack.enter_context(served(out, f"generator.engine={engine}", f"server.folder={out / engine}",
                                                       f"server.max_batch={at_once}"))
                    for engine in ENGINES}
