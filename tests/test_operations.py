@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -360,7 +361,11 @@ def test_a_thousand_searches_at_once_are_answered_or_told_to_come_again(home: Pa
                 return list(await asyncio.gather(*asked))
 
         answers = asyncio.run(crowd())
-        assert sorted(answer.status_code for answer in answers) == [200] * 12 + [429] * 288
+        statuses = Counter(answer.status_code for answer in answers)
+        # Of the twelve that were searched for, the queue of the writer holds ten: two may come too early for it.
+        assert 10 <= statuses[200] <= 12
+        assert statuses[429] == 300 - statuses[200]
+        assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 429)
         assert most <= 2
 
 

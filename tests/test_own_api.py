@@ -207,6 +207,7 @@ def test_a_twin_that_the_caller_may_not_know_of_is_not_named(client: TestClient)
     ("x.exe", b"text", {}, 415), ("x.pdf", b"no pdf", {}, 415), ("x.txt", b"%PDF-1.7", {}, 415), ("x.md", b"", {}, 415),
     ("...md", b"text", {}, 415), ("ACME_2021_10K.txt", b"text", {}, 409), ("x.md", b"text", {"metadata": "no json"}, 400),
     ("x.md", b"text", {"page": "3"}, 400), ("x.md", b"text", {"replace": "perhaps"}, 400),
+    ("x.md", b"text", {"index": "0"}, 400),
     ("x.md", b"a" * (1 << 21), {}, 413)])
 def test_what_is_not_taken_leaves_nothing(client: TestClient, name: str, data: bytes, form: dict, status: int) -> None:
     answer = upload(client, name, data, **form)
@@ -216,6 +217,13 @@ def test_what_is_not_taken_leaves_nothing(client: TestClient, name: str, data: b
     assert library.entries() == []
     assert list(library.folder.glob(".incoming/*")) == []
     assert client.jobs.find_all() == []
+
+
+def test_a_file_in_another_part_is_not_passed_over(client: TestClient) -> None:
+    for stray in ("metadata", "attachment"):
+        answer = client.post("/v1/documents", files=[("files", ("a.md", b"A")), (stray, ("b.json", b"{}"))])
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, stray)
+    assert Library(client.jobs.folder).entries() == []
 
 
 def test_one_bad_file_keeps_all_out_and_there_is_a_limit(client: TestClient) -> None:

@@ -182,6 +182,10 @@ async def read_form(request: Request, settings: schema.Server) -> FormData:
 def receive(form: FormData, library: Library, settings: schema.Server) -> list[Incoming]:
     """Lay the form's files down beside the library, all of them or none. Raises Rejected for what is not taken."""
     files = [part for key in ("files", "file") for part in form.getlist(key) if isinstance(part, UploadFile)]
+    strays = [key for key, part in form.multi_items() if isinstance(part, UploadFile) and key not in ("files", "file")]
+    if strays:
+        raise Rejected(400, f"the part '{strays[0][:60]}' is a file; files go into parts named 'files', all else is text: "
+                            "curl -F files=@report.pdf -F company=Acme", param=strays[0][:60])
     if not files:
         raise Rejected(400, "the form holds no file. Name its part 'files': curl -F files=@report.pdf", param="files")
     incoming: list[Incoming] = []
@@ -276,10 +280,9 @@ def _flag(form: FormData, name: str, default: bool) -> bool:
     value = form.get(name)
     if value is None:
         return default
-    if not isinstance(value, str) or value.lower() not in ("true", "false", "1", "0"):
+    if not isinstance(value, str) or value.lower() not in ("true", "false"):
         raise Rejected(400, f"{name} must be true or false.", param=name)
-    return value.lower() in ("true", "1")
-
+    return value.lower() == "true"
 
 
 def _waiting(upload: Upload) -> Holding:
