@@ -287,7 +287,7 @@ def test_a_new_key_says_how_many_documents_are_its_tenants(tmp_path: Path) -> No
     column = tenant_of(1).split()[0]
     assert "note: 2 of the index's 6 documents" in note("one", tenant_of(1))
     assert "note: 0 of the index's 6 documents" in note("none", f"{column} = 'nobody'")
-    assert f"this tenant sees nothing: filter, line 1, column 1: there is no column '{column}s'" in note("typo", f"{column}s = 1")
+    assert f"sees nothing: filter, line 1, column 1: there is no column '{column}s'" in note("typo", f"{column}s = 1")
 
 
 def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
