@@ -187,7 +187,7 @@ def test_open_to_this_machine_until_a_key_was_made_and_never_again(tmp_path: Pat
     caller = gate.identify({"authorization": f"Bearer {key}"}, "10.1.1.1")
     assert (caller.name, caller.tenant_filter, caller.is_admin) == ("one", "client = 'Acme'", False)
     keys.revoke("one")
-    with pytest.raises(Rejected, match="does not hold"):
+    with pytest.raises(Rejected, match="unknown, expired or revoked"):
         gate.identify({"authorization": f"Bearer {key}"}, "127.0.0.1")
     with pytest.raises(Rejected, match="no API key"):
         gate.identify({}, "127.0.0.1")
@@ -273,6 +273,21 @@ def test_logs_blank_out_what_looks_like_a_key(caplog: pytest.LogCaptureFixture) 
     assert hide_keys("postgresql://me:secret@host/db failed") == "postgresql://me:…@host/db failed"
     for plain in ("art-of-the-possible-in-modern-art", "start-up costs", "http://host:8000/v1", "rt-short"):
         assert hide_keys(plain) == plain
+
+
+def test_a_new_key_says_how_many_documents_are_its_tenants(tmp_path: Path) -> None:
+    recipe = make_shared_index(tmp_path, tenants=3)
+    path = tmp_path / "r.yaml"
+    path.write_text(json.dumps(recipe.model_dump(mode="json")), encoding="utf-8")
+
+    def note(name: str, tenant: str) -> str:
+        return CliRunner().invoke(ragtune, ["keys", "add", name, "--tenant", tenant, "--recipe", str(path)],
+                                  catch_exceptions=False).stderr
+
+    column = tenant_of(1).split()[0]
+    assert "note: 2 of the index's 6 documents" in note("one", tenant_of(1))
+    assert "note: 0 of the index's 6 documents" in note("none", f"{column} = 'nobody'")
+    assert f"sees nothing: filter, line 1, column 1: there is no column '{column}s'" in note("typo", f"{column}s = 1")
 
 
 def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:

@@ -20,13 +20,22 @@ pytest.importorskip("fastapi")
 
 from ragtune.errors import RecipeError, RunError
 from ragtune.files import write_manifest
-from ragtune.recipe.load import check_recipe
+from ragtune.recipe.load import check_recipe, load_recipe
 from ragtune.recipe.schema import Recipe
 from ragtune.server.database import Database
 from ragtune.server.errors import Rejected
 from ragtune.server.jobs import jobs as jobs_module
 from ragtune.server.jobs.jobs import Jobs
-from ragtune.server.jobs.kinds import KINDS, allowed_settings, check_dataset, find_kind, folder_of, free_folder, set_settings
+from ragtune.server.jobs.kinds import (
+    KINDS,
+    Order,
+    allowed_settings,
+    check_dataset,
+    find_kind,
+    folder_of,
+    free_folder,
+    set_settings,
+)
 from ragtune.server.jobs.process import command
 from ragtune.server.jobs.queue import open_queue
 from ragtune.server.jobs.record import discard_partial, new_job
@@ -315,6 +324,18 @@ def test_what_cannot_be_tuned_is_no_job(tmp_path: Path) -> None:
 def test_names_that_no_run_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="name"):
         folder_of(tmp_path / "run", name)
+
+
+@pytest.mark.parametrize(("kind", "lacks"), [("dataset", "index"), ("train", "dataset"), ("evaluate", "dataset")])
+def test_a_job_that_comes_too_early_names_the_job_to_start_first(kind: str, lacks: str, tmp_path: Path) -> None:
+    recipe = load_recipe("demo", [f"work={tmp_path}"])
+    order = Order(str(tmp_path / "server"), out=str(tmp_path / "out"))
+    with pytest.raises(RunError, match=f"there is no {lacks} '{lacks}' yet. Start a job of kind '{lacks}'"):
+        find_kind(kind).run(recipe, order, lambda *_: None)
+    pairs = load_recipe("demo", [f"work={tmp_path}", "training.method=dpo"])
+    if kind == "train":
+        with pytest.raises(RunError, match="ragtune dataset pairs"):
+            find_kind(kind).run(pairs, order, lambda *_: None)
 
 
 def test_rows_of_another_index_are_not_tuned_on(tmp_path: Path) -> None:

@@ -172,6 +172,10 @@ def test_by_keys_alone(page):
     page.keyboard.press("Escape")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "question"
+    page.keyboard.press("/")  # as the hint says, by one who is there already
+    assert page.input_value("#question") == ""
+    page.keyboard.type("and/or")
+    assert page.input_value("#question") == "and/or"
 
 
 def test_every_control_is_reached_by_tab_and_shows_where_it_is(page):

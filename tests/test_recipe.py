@@ -83,7 +83,8 @@ def test_check_names_what_is_wrong_and_what_is_not_there():
                                                   "retrieval.adapter=/none", "adapting.questions=/none.jsonl"]))
     assert check_references(load_recipe("demo", ["retrieval.method=dense"]))[0].startswith("retrieval.method")
     assert check_references(load_recipe("demo", ["retrieval.method=dense", "retrieval.rerank=none"])) == []
-    assert notes == ["adapting.questions: there is no /none.jsonl yet", "retrieval.adapter: there is no /none yet"]
+    assert notes == ["adapting.questions: there is nothing at /none.jsonl yet",
+                     "retrieval.adapter: there is nothing at /none yet"]
 
 
 def test_the_questions_to_adapt_by_count_from_the_recipe_file(tmp_path):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ragtune.cli.terminal import print_facts, print_json, read_recipe, recipe_options
+from ragtune.errors import IndexFolderError, QuestionError, RagtuneError
 
 if TYPE_CHECKING:
+    from ragtune.recipe.schema import Recipe
     from ragtune.server.keys import Key, Keys
 
 
@@ -31,20 +33,47 @@ def add(
     """Make a key called NAME and show it, once: only its hash is kept."""
     from ragtune.server.keys import parse_expiry
 
-    opened = _open(recipe_name, settings)
+    recipe = read_recipe(recipe_name, settings)
+    opened = _open(recipe)
     made = opened.add(name, tenant, admin, parse_expiry(expires, time.time()) if expires else None)
     entry = opened.entries()[-1]
     if as_json:
         return print_json({"key": made, **_show(entry)})
     click.echo(made)
     click.echo("Keep it now: it is not shown again. Ask with the header  Authorization: Bearer KEY", err=True)
+    if entry.tenant and (note := describe_tenancy(recipe, entry.tenant)):
+        click.echo(f"note: {note}", err=True)
+
+
+def describe_tenancy(recipe: Recipe, tenant: str) -> str:
+    """Return how many documents of the recipe's index are this tenant's, or why none is; empty where there is no index yet.
+
+    A wrong name is no error, for documents may come later; but a tenant who sees nothing should not go unseen.
+    """
+    from ragtune.files import read_manifest
+    from ragtune.recipe.places import index_folder
+    from ragtune.retrieval.index import Index
+    from ragtune.retrieval.tenancy import check_tenant, find_owned
+
+    folder = index_folder(recipe)
+    if not (folder / "manifest.json").is_file():
+        return ""
+    try:
+        index = Index(folder, read_manifest(folder, "index", IndexFolderError, check_files=False))
+        owned = check_tenant(tenant).check(index.columns(), index.pack.metadata.sidecar)
+        own = find_owned(index, owned)
+    except QuestionError as error:
+        return f"this tenant sees nothing: {error}"
+    except RagtuneError:
+        return ""  # a damaged index is told by what opens it
+    return f"{sum(own)} of the index's {len(own)} documents are this tenant's now"
 
 
 @keys.command("list")
 @recipe_options()
 def list_keys(recipe_name: str, settings: tuple[str, ...], as_json: bool) -> None:
     """List the keys that were made, without the keys themselves."""
-    rows = [_show(key) for key in _open(recipe_name, settings).entries()]
+    rows = [_show(key) for key in _open(read_recipe(recipe_name, settings)).entries()]
     if as_json:
         return print_json(rows)
     for row in rows:
@@ -60,17 +89,16 @@ def list_keys(recipe_name: str, settings: tuple[str, ...], as_json: bool) -> Non
 @recipe_options()
 def revoke(name: str, recipe_name: str, settings: tuple[str, ...], as_json: bool) -> None:
     """Let the key called NAME no longer hold, also in a server that runs."""
-    row = _show(_open(recipe_name, settings).revoke(name))
+    row = _show(_open(read_recipe(recipe_name, settings)).revoke(name))
     if as_json:
         return print_json(row)
     print_facts({"revoked": row["name"], "at": row["revoked"]})
 
 
-def _open(recipe_name: str, settings: tuple[str, ...]) -> Keys:
+def _open(recipe: Recipe) -> Keys:
     from ragtune.server.keys import open_keys
     from ragtune.server.state import server_folder
 
-    recipe = read_recipe(recipe_name, settings)
     return open_keys(recipe, server_folder(recipe))
 
 

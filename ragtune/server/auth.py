@@ -54,7 +54,7 @@ class Gate:
             raise Rejected(401, f"no API key. {HOW}", code="missing_api_key", headers={"WWW-Authenticate": "Bearer"})
         key = self.keys.find(presented)
         if key is None:  # whether it is wrong, expired or revoked is for ragtune keys list to say
-            raise Rejected(401, f"the API key does not hold. {HOW}", code="invalid_api_key",
+            raise Rejected(401, f"the API key is unknown, expired or revoked. {HOW}", code="invalid_api_key",
                            headers={"WWW-Authenticate": "Bearer"})
         return Caller(key.name, key.tenant, key.is_admin)
 

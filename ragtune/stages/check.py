@@ -56,5 +56,5 @@ def check_references(recipe: Recipe) -> list[str]:
             "fused", 1.0, 1.0):
         notes.append("retrieval.method and its weights: not used, for the ranker weighs both searchers itself; set "
                      "retrieval.rerank=none to search by them alone")
-    return notes + [f"{field}: there is no {path} yet" for field, path in wanted.items()
+    return notes + [f"{field}: there is nothing at {path} yet" for field, path in wanted.items()
                     if path and not is_hub(path) and not Path(path).exists()]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from ragtune.errors import QuestionError, RecipeError, RunError, nearest
-from ragtune.files import read_manifest
+from ragtune.files import read_manifest, recover_folder
 from ragtune.models.language import UNTUNABLE
 from ragtune.models.remote import is_remote
 from ragtune.recipe.load import check_recipe
@@ -103,16 +103,28 @@ def _inside(recipe: Recipe) -> tuple[str, ...]:
     return (sidecar.relative_to(root).as_posix(),) if sidecar.is_relative_to(root) else ()
 
 
+def check_built(kind: str, folder: Path) -> None:
+    """Raise RunError where what a job reads was not made yet, naming the job that makes it: commands are not for those who
+    ask over HTTP."""
+    recover_folder(folder)
+    if not (folder / "manifest.json").is_file():
+        raise RunError(f"there is no {kind} '{folder.name}' yet. Start a job of kind '{kind}'; when it is done, this one.")
+
+
 def _dataset(recipe: Recipe, order: Order, report: Report) -> Summary:
     from ragtune.stages.dataset import run_dataset
 
+    check_built("index", index_folder(recipe))
     return run_dataset(recipe, Path(order.out), report=report)
 
 
 def _train(recipe: Recipe, order: Order, report: Report) -> Summary:
     from ragtune.stages.train import run_train
 
-    check_dataset(Path(order.dataset) if order.dataset else dataset_folder(recipe), index_folder(recipe))
+    dataset = Path(order.dataset) if order.dataset else dataset_folder(recipe)
+    if find_method(recipe.training.method).shape not in ("pairs", "labels"):  # those come from a command, no job makes them
+        check_built("dataset", dataset)
+    check_dataset(dataset, index_folder(recipe))
     return run_train(recipe, Path(order.out), dataset=Path(order.dataset) if order.dataset else None, report=report,
                      announce=lambda text: print(text, flush=True))  # noqa: T201 - the process's log
 
@@ -132,6 +144,8 @@ def check_dataset(dataset: Path, index: Path) -> None:
 def _evaluate(recipe: Recipe, order: Order, report: Report) -> Summary:
     from ragtune.stages.evaluate import run_evaluate
 
+    if not recipe.evaluation.questions:
+        check_built("dataset", Path(order.dataset) if order.dataset else dataset_folder(recipe))
     return run_evaluate(recipe, Path(order.out), dataset=Path(order.dataset) if order.dataset else None,
                         run=Path(order.run) if order.run else None, allow_mismatch=True, report=report)
 

@@ -94,6 +94,7 @@ document.addEventListener("keydown", (event) => {
     if (!byId("filter").hidden && byId("ask").contains(from)) { showFilter(false); byId("filter-button").focus(); } else closeSource();
     return;
   }
+  if (event.key === "/" && from === byId("question") && !from.value) { event.preventDefault(); return; } // it is there already
   if (isTyping(from) || byId("key-dialog").open) return;
   if (event.key === "/") {
     event.preventDefault();
