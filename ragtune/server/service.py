@@ -22,7 +22,6 @@ from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
-from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher
 from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
@@ -319,15 +318,6 @@ def _refuse(
     on_event(Found((), Trace(), seconds))
     tell(Done(answer, Written(answer.text, 0, 0, "stop"), Trace(), answer.timings_s))
     return ticket
-
-
-def join_filters(*filters: str | None) -> str | None:
-    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
-
-    Raises QuestionError for one that cannot be read.
-    """
-    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
-    return " and ".join(given) or None
 
 
 @in_recipe_pack
