@@ -22,7 +22,7 @@ from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_hold
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
 from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
-from ragtune.server.uploads import check_upload, safe_name
+from ragtune.server.uploads import Oversized, check_upload, safe_name
 
 MAX_FILES = 100
 EVERYBODY = Caller("server")
@@ -193,6 +193,8 @@ def receive(form: FormData, library: Library, settings: schema.Server) -> list[I
             incoming.append(library.receive(name, data, read_columns(form, {name, file})))
     except BaseException as error:
         library.discard(incoming)
+        if isinstance(error, Oversized):
+            raise Rejected(413, str(error), param="files", code="upload_too_large") from None
         if isinstance(error, DocumentError):
             raise Rejected(415, str(error), param="files", code="not_a_document") from None
         raise
@@ -279,7 +281,6 @@ def _flag(form: FormData, name: str, default: bool) -> bool:
     if not isinstance(value, str) or value.lower() not in ("true", "false", "1", "0"):
         raise Rejected(400, f"{name} must be true or false.", param=name)
     return value.lower() in ("true", "1")
-
 
 
 def _waiting(upload: Upload) -> Holding:
