@@ -96,8 +96,8 @@ class CTranslateGenerator(LocalGenerator):
         import_ctranslate2().set_random_seed(seed)
         before = self._kept.get(self.adapter, (None, None))[1]
         self._engine = None  # large weights are never held twice
-        self._engine, self._is_small = self._open(weights, is_seeded=True)
         try:
+            self._engine, self._is_small = self._open(weights, is_seeded=True)
             yield
         finally:
             self._engine = None
