@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -94,14 +95,17 @@ def as_asked(recipe: Recipe, question: str) -> str:
 
 
 def append(path: Path, thumb: Thumb) -> None:
-    """Add one line; it is on disk when this returns."""
+    """Add one line; it is on disk when this returns. Raises OSError where it has no room there, with nothing of it left."""
     row: dict[str, Any] = thumb.to_dict()
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
     with _LOCK:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(handle, line)
+            before = os.fstat(handle).st_size
+            if os.write(handle, line) < len(line):  # a disk that is nearly full takes a part of it
+                os.ftruncate(handle, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(handle)
         finally:
             os.close(handle)

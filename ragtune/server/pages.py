@@ -161,10 +161,10 @@ def pdf_of(recipe: Recipe, document: Document) -> Path | None:
     try:
         facts = path.stat()
         key: Any = (str(path), facts.st_mtime_ns, facts.st_size)
-        if key not in _HASHES:
-            if len(_HASHES) > 10_000:
-                _HASHES.clear()
-            _HASHES[key] = hash_file(path)
+        found = _HASHES.get(key) or hash_file(path)
     except OSError:
         return None
-    return path if _HASHES[key].startswith(document.id) else None
+    if len(_HASHES) > 10_000:
+        _HASHES.clear()
+    _HASHES[key] = found
+    return path if found.startswith(document.id) else None
