@@ -63,6 +63,6 @@ def test_long_texts_are_not_kept_with_their_vectors() -> None:
     embedder = RememberingEmbedder(HashEmbedder(), cache)
     for letter in "abc":
         embedder.embed_questions([letter * 30_000])
-    assert sum(map(len, cache._kept)) < 200
+    assert len(repr(list(cache._kept))) < 1000
     embedder.embed_questions(["a" * 30_000])
     assert (cache.hits, len(cache)) == (1, 3)

@@ -45,7 +45,7 @@ class Judgement(BaseModel):
                                                                                             "known.")
 
 
-class Kept(BaseModel):
+class JudgementKept(BaseModel):
     """A judgement that is on disk."""
 
     id: str = Field(examples=["thumb_2c7f0e1bb2f94c0a"])
@@ -55,13 +55,13 @@ def routes(state: State) -> APIRouter:
     """Return the route that takes judgements."""
     router = APIRouter(prefix="/v1", tags=["ragtune"])
 
-    @router.post("/feedback", summary="Say what an answer is worth", status_code=201, response_model=Kept,
+    @router.post("/feedback", summary="Say what an answer is worth", status_code=201, response_model=JudgementKept,
                  responses=describe_errors(400, 401, 404, 409, 413, 500))
-    def feedback(body: Judgement, caller: Annotated[Caller, Depends(identify)]) -> Kept:
+    def feedback(body: Judgement, caller: Annotated[Caller, Depends(identify)]) -> JudgementKept:
         """It becomes preference data: `ragtune dataset feedback` makes pairs and labels of it."""
         thumb = make_thumb(state, body, caller)
         append(state.folder / FILE, thumb)
-        return Kept(id=thumb.id)
+        return JudgementKept(id=thumb.id)
 
     return router
 
