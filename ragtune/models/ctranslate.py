@@ -150,7 +150,9 @@ class CTranslateGenerator(LocalGenerator):
             with self._seed(sampling.seed) if sampling.temperature and wishes[0].is_seeded else contextlib.nullcontext():
                 order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
                 for group in [order] if self._is_small else _alike(order, [len(rows[place]) for place in order]):
-                    self._speak(group, rows, max(wishes[place].max_new_tokens for place in group), sampling, batch)
+                    wanted = [place for place in group if batch.wants(place)]  # others may have gone while one was written
+                    if wanted:
+                        self._speak(wanted, rows, max(wishes[place].max_new_tokens for place in wanted), sampling, batch)
         return batch.written()
 
     def _speak(
