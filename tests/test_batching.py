@@ -150,6 +150,11 @@ def test_closing_finishes_what_waits_and_takes_no_more(engine: Engine, batcher: 
         Asker(batcher, "late")
 
 
+def test_nothing_was_left_unfinished_where_nothing_was_asked(batcher: Batcher) -> None:
+    assert batcher.writing_s == 0
+    assert batcher.close(0.0)
+
+
 def test_what_does_not_end_in_time_is_cancelled(engine: Engine, batcher: Batcher) -> None:
     asker = Asker(batcher, "abc")
     wait_until(batcher, 1)

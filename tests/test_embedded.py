@@ -56,3 +56,13 @@ def test_many_threads_get_their_own() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda text: embedder.embed_questions([text])[0], texts))
     assert np.array_equal(np.stack(found), HashEmbedder().embed_questions(texts))
+
+
+def test_long_texts_are_not_kept_with_their_vectors() -> None:
+    cache = VectorCache()
+    embedder = RememberingEmbedder(HashEmbedder(), cache)
+    for letter in "abc":
+        embedder.embed_questions([letter * 30_000])
+    assert len(repr(list(cache._kept))) < 1000
+    embedder.embed_questions(["a" * 30_000])
+    assert (cache.hits, len(cache)) == (1, 3)

@@ -221,3 +221,36 @@ def test_the_bundled_model_is_sampled(engine):
     greedy = generator.generate(prompts, 24)
     assert [samples[0] for samples in generator.sample(prompts, 24, dataclasses.replace(drawn, temperature=0.0))] == greedy
     assert first != [[text] * 2 for text in greedy]
+
+
+def test_a_switch_that_fails_half_way_leaves_the_former_in_force(section, adapter, monkeypatch):
+    generator = open_generator(section)
+    before, use = generator.generate(PROMPTS[:2], 6), generator._use
+
+    def fail(path):
+        use(path)
+        if path is not None:
+            raise ModelError("no memory")
+
+    monkeypatch.setattr(generator, "_use", fail)
+    with pytest.raises(ModelError, match="no memory"):
+        generator.attach(adapter)
+    assert generator.adapter is None
+    assert generator.generate(PROMPTS[:2], 6) == before
+
+
+def test_a_seeded_draw_that_fails_leaves_the_engine_open(section, monkeypatch):
+    generator = open_generator(section)
+    if section.engine != "ctranslate2":
+        pytest.skip("only CTranslate2 opens its weights anew for a seed")
+    before, opened = generator.generate(PROMPTS[:2], 6), generator._open
+
+    def fail(weights, is_seeded=False):
+        if is_seeded:
+            raise ModelError("no memory")
+        return opened(weights)
+
+    monkeypatch.setattr(generator, "_open", fail)
+    with pytest.raises(ModelError, match="no memory"):
+        generator.sample(PROMPTS[:2], 6, Sampling(1, 1.0, 1.0, 7))
+    assert generator.generate(PROMPTS[:2], 6) == before

@@ -22,9 +22,10 @@ from ragtune.errors import RecipeError, RunError
 from ragtune.files import write_manifest
 from ragtune.recipe.load import check_recipe, load_recipe
 from ragtune.recipe.schema import Recipe
-from ragtune.server.database import Database
+from ragtune.server.database import Database, DatabaseError
 from ragtune.server.errors import Rejected
 from ragtune.server.jobs import jobs as jobs_module
+from ragtune.server.jobs import worker as worker_module
 from ragtune.server.jobs.jobs import Jobs
 from ragtune.server.jobs.kinds import (
     KINDS,
@@ -163,6 +164,25 @@ def test_a_stop_in_order_keeps_the_job_for_the_next_start(jobs: Jobs, tmp_path: 
     jobs.open()
     assert end_of(jobs, job.id).result["resumed_at"] > 5
     assert end_of(jobs, next_one.id).state == "done"
+
+
+def test_a_job_outlives_a_database_that_is_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_S", 0.02)
+    monkeypatch.setattr(worker_module, "AWAY_S", 0.02)
+    worker = worker_module.Worker(tmp_path, "t", None, tmp_path / "jobs.sqlite")
+    job, until, find = new_job("index", "t", {}, ""), time.monotonic() + 0.6, worker.store.find
+
+    def find_later(job_id: str) -> Any:
+        if time.monotonic() < until:
+            raise DatabaseError("the database is away")
+        return find(job_id)
+
+    monkeypatch.setattr(worker.store, "find", find_later)
+    monkeypatch.setattr(worker_module, "command", lambda *_: ["sleep", "0.2"])
+    worker.store.add(job, {})
+    worker.run(job.id)
+    assert time.monotonic() >= until
+    assert "exit code 0" in find(job.id).error, "it was not stopped, and how it ended is noted"
 
 
 def start_server(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], list[str]]:

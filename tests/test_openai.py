@@ -193,17 +193,6 @@ def test_wrong_requests_raise_the_client_s_own_errors_and_say_what_to_do(client:
                 create(**body, stream=stream)
 
 
-def test_no_filter_reaches_around_the_one_it_is_joined_with(service: Service) -> None:
-    from ragtune.server.service import join_filters
-
-    assert join_filters("company = 'Acme'", "page = 1 or page = 2") == "(company = 'Acme') and (page = 1 or page = 2)"
-    assert join_filters(None, " ") is None
-    from ragtune.errors import QuestionError
-
-    with pytest.raises(QuestionError):
-        join_filters("company = 'Acme'", "page = 1) or (page = 1")
-
-
 def test_embeddings_are_the_index_s_own(client: Any, service: Service) -> None:
     import numpy as np
 

@@ -110,6 +110,24 @@ def test_a_stream_says_what_was_found_then_the_draft_then_the_answer(client: Tes
     assert events[-1][1]["answer"] == client.post("/v1/ask", json={"question": QUESTION}).json()["answer"]
 
 
+def test_an_answer_names_the_model_that_was_asked_and_a_seed_is_kept_to(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, askings = client.app.state.ragtune.service, []
+    ask = service.ask
+
+    def tuned_meanwhile(asking: Any, on_event: Any) -> Any:
+        askings.append(asking)
+        service.add_adapter("late", Path("late"))  # the default from now on
+        return ask(asking, on_event)
+
+    monkeypatch.setattr(service, "ask", tuned_meanwhile)
+    said = client.post("/v1/ask", json={"question": QUESTION, "temperature": 0.5, "seed": 0})
+    assert said.json()["model"] == "home-base"
+    assert client.post("/v1/ask", json={"question": QUESTION, "model": "home-base", "temperature": 0.5}).status_code == 200
+    assert [asking.is_seeded for asking in askings] == [True, False]
+
+
 def test_an_upload_is_kept_then_found_then_deleted(client: TestClient) -> None:
     answer = upload(client, "../HAND_2021_10K.md", HAND, metadata=json.dumps({"company": "Hand", "tenant": "a"}),
                     region="north")
@@ -208,7 +226,7 @@ def test_a_twin_that_the_caller_may_not_know_of_is_not_named(client: TestClient)
     ("...md", b"text", {}, 415), ("ACME_2021_10K.txt", b"text", {}, 409), ("x.md", b"text", {"metadata": "no json"}, 400),
     ("x.md", b"text", {"page": "3"}, 400), ("x.md", b"text", {"replace": "perhaps"}, 400),
     ("x.md", b"text", {"index": "0"}, 400),
-    ("x.md", b"a" * (1 << 21), {}, 413)])
+    ("x.md", b"a" * (1 << 21), {}, 413), ("x.md", b"a" * ((1 << 20) + 1), {}, 413)])
 def test_what_is_not_taken_leaves_nothing(client: TestClient, name: str, data: bytes, form: dict, status: int) -> None:
     answer = upload(client, name, data, **form)
     assert answer.status_code == status, answer.text

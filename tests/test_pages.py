@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -10,9 +11,11 @@ import pytest
 from document_files import STATEMENT, write_pdf
 from fastapi.testclient import TestClient
 
+from ragtune.datasets.thumbs import Thumb, read_thumbs
 from ragtune.recipe.load import check_recipe
 from ragtune.server.app import create_app
 from ragtune.server.auth import Caller, identify
+from ragtune.server.feedback import append
 from ragtune.server.pages import FOLDER
 from ragtune.server.reports import is_valid, make_ticket
 from ragtune.server.service import open_service
@@ -214,6 +217,18 @@ def test_feedback_holds_the_prompt_that_was_asked(server):
 ])
 def test_feedback_that_is_not_taken(server, values, status):
     assert server.post("/v1/feedback", json=judgement(server, **values)).status_code == status
+
+
+def test_half_a_judgement_is_not_left_on_a_full_disk(tmp_path, monkeypatch):
+    path, write = tmp_path / "feedback.jsonl", os.write
+    thumb = Thumb("thumb_1", "up", "q", (), "c", "a", "m", "i", "h")
+    append(path, thumb)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: write(handle, data[:20]))
+        with pytest.raises(OSError, match="No space left"):
+            append(path, thumb)
+    append(path, thumb)
+    assert [each.id for each in read_thumbs(path)] == ["thumb_1", "thumb_1"]
 
 
 def test_feedback_brings_no_passage_of_another_tenant(server):

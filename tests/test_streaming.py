@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,20 @@ def test_who_has_heard_enough_ends_alone(model: Path, engine: str) -> None:
     assert written[1].stop == "cancelled"
     assert written[1].tokens < 12
     assert {written[place].stop for place in (0, 2)} <= {"stop", "length"}
+
+
+def test_a_prompt_that_nobody_waits_for_is_not_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ctranslate2")
+    generator: Any = open_generator(Generator(model=str(model), engine="ctranslate2", device="cpu"))
+    read: list[list[int]] = []
+    speak = generator._speak
+    monkeypatch.setattr(generator, "_speak", lambda places, *rest: (read.append(list(places)), speak(places, *rest)))
+    written = generator.stream([Wish(prompt, 3) for prompt in PROMPTS], lambda place, piece: place == 2)
+    assert read == [[2]]
+    assert [one.stop for one in written][:2] == ["cancelled", "cancelled"]
+    assert not any(one.tokens for one in written[:2])
+    generator.stream([Wish(prompt, 3) for prompt in PROMPTS], lambda place, piece: False)
+    assert read == [[2]]
 
 
 def test_a_seed_draws_the_same_again_and_too_long_is_refused(model: Path) -> None:

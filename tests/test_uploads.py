@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ragtune.documents.formats import READERS
 from ragtune.errors import DocumentError
 from ragtune.recipe.schema import Server
-from ragtune.server.uploads import Duplicate, Oversized, check_upload, safe_name
+from ragtune.server.uploads import Oversized, check_upload, safe_name
 
 PDF = b"%PDF-1.7\n1 0 obj\n%%EOF\n"
 TYPES = '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>'
@@ -120,12 +120,10 @@ def test_a_zip_that_lies_about_its_sizes_is_found_out() -> None:
         check("a.docx", bytes(data))
 
 
-def test_sizes_and_duplicates() -> None:
+def test_sizes() -> None:
     with pytest.raises(Oversized, match="1.0 MiB, 1 are allowed|1.1 MiB"):
         check("a.txt", b"x" * ((1 << 20) + 1), max_upload_mb=1)
     assert check("a.txt", b"x" * (1 << 20), max_upload_mb=1)
-    with pytest.raises(Duplicate):
-        check_upload("b.txt", b"x", Server(), {hashlib.sha256(b"x").hexdigest()})
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def add(
     recipe = read_recipe(recipe_name, settings)
     opened = _open(recipe)
     made = opened.add(name, tenant, admin, parse_expiry(expires, time.time()) if expires else None)
-    entry = opened.entries()[-1]
+    entry = opened.find(made)
+    assert entry is not None, "it was made a moment ago"
     if as_json:
         return print_json({"key": made, **_show(entry)})
     click.echo(made)

@@ -96,8 +96,8 @@ class CTranslateGenerator(LocalGenerator):
         import_ctranslate2().set_random_seed(seed)
         before = self._kept.get(self.adapter, (None, None))[1]
         self._engine = None  # large weights are never held twice
-        self._engine, self._is_small = self._open(weights, is_seeded=True)
         try:
+            self._engine, self._is_small = self._open(weights, is_seeded=True)
             yield
         finally:
             self._engine = None
@@ -150,7 +150,9 @@ class CTranslateGenerator(LocalGenerator):
             with self._seed(sampling.seed) if sampling.temperature and wishes[0].is_seeded else contextlib.nullcontext():
                 order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
                 for group in [order] if self._is_small else _alike(order, [len(rows[place]) for place in order]):
-                    self._speak(group, rows, max(wishes[place].max_new_tokens for place in group), sampling, batch)
+                    wanted = [place for place in group if batch.wants(place)]  # others may have gone while one was written
+                    if wanted:
+                        self._speak(wanted, rows, max(wishes[place].max_new_tokens for place in wanted), sampling, batch)
         return batch.written()
 
     def _speak(

@@ -71,13 +71,18 @@ class LocalGenerator(ABC):
         return contextlib.nullcontext()
 
     def attach(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one.
+        """Answer with this adapter from now on, or with the base alone for None. Raises RunError for a wrong one, and goes
+        on with the former.
 
         Nothing is read anew where it already does so.
         """
         path = None if adapter is None else check_adapter(adapter)
         if path != self.adapter:
-            self._use(path)
+            try:
+                self._use(path)
+            except BaseException:
+                self._use(self.adapter)  # a switch that failed half-way left neither the one nor the other
+                raise
             self.adapter = path
 
     @contextlib.contextmanager

@@ -87,7 +87,8 @@ class Batcher:
     @property
     def writing_s(self) -> float:
         """For how many seconds the oldest batch at hand has been written; 0 where there is none."""
-        return time.perf_counter() - min(self._begun, default=time.perf_counter())
+        now = time.perf_counter()
+        return now - min(self._begun, default=now)
 
     def check_room(self) -> None:
         """Raise Busy where ``submit`` would: before work is done for a request that cannot be queued."""
@@ -112,10 +113,11 @@ class Batcher:
             self._changed.notify_all()
         if not self._join(drain_s):
             with self._changed:
-                for ticket in [*self._waiting, *self._writing]:
-                    ticket.cancel()
+                left = [*self._waiting, *self._writing]
+            for ticket in left:
+                ticket.cancel()
             self._join(5.0)
-            return False
+            return not left
         return True
 
     def _join(self, seconds: float) -> bool:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, Response
 
 from ragtune.server.auth import open_gate
-from ragtune.server.errors import TYPES, Rejected, describe_errors
+from ragtune.server.errors import Rejected, describe_errors, type_of
 from ragtune.server.state import State
 
 FOLDER = Path(__file__).parent
@@ -96,11 +96,6 @@ def _show_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> No
                 answered["example"] = {"error": {
                     "message": response["description"], "type": type_of(int(status)), "param": None, "code": None,
                     "request_id": "req_5f0c3b6f1d1e4a90"}}
-
-
-def type_of(status: int) -> str:
-    """Return the type of an error by its status."""
-    return TYPES.get(status, "server_error")
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Union
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -22,7 +22,7 @@ from ragtune.server.holdings import Holding, HoldingState, list_bytes, list_hold
 from ragtune.server.jobs.routes import JobAnswer, answer_of, open_jobs
 from ragtune.server.library import Incoming, Library, Upload
 from ragtune.server.state import State
-from ragtune.server.uploads import check_upload, safe_name
+from ragtune.server.uploads import Oversized, check_upload, safe_name
 
 MAX_FILES = 100
 EVERYBODY = Caller("server")
@@ -101,7 +101,7 @@ def routes(state: State) -> APIRouter:
 
         A file whose bytes are those of another document is refused (409, `duplicate_document`): it would not be indexed.
         """
-        form = await read_form(request, state.recipe.server)
+        form = await read_form(request)
         try:
             return await asyncio.to_thread(_take, form, caller)
         finally:
@@ -151,27 +151,15 @@ def routes(state: State) -> APIRouter:
     return router
 
 
-async def read_form(request: Request, settings: schema.Server) -> FormData:
-    """Return the parts of a form. Raises Rejected: 415 for another kind of body, 413 as soon as it is too large."""
+async def read_form(request: Request) -> FormData:
+    """Return the parts of a form, of which the shield (server.limits) lets no more through than may be uploaded.
+
+    Raises Rejected: 415 for another kind of body, 400 for one that cannot be read.
+    """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise Rejected(415, "wanted a form (multipart/form-data) with files, for example: curl -F files=@report.pdf")
-    most = settings.max_upload_mb << 20
-    too_large = Rejected(413, f"an upload has at most {settings.max_upload_mb} MiB here. Send fewer or smaller files, or "
-                              "raise server.max_upload_mb.", code="upload_too_large")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most + (1 << 20):
-        raise too_large
-
-    async def counted() -> AsyncIterator[bytes]:
-        seen = 0
-        async for part in request.stream():
-            seen += len(part)
-            if seen > most + (1 << 20):
-                raise too_large
-            yield part
-
     try:
-        parser = MultiPartParser(request.headers, counted(),  # type: ignore[arg-type]
+        parser = MultiPartParser(request.headers, request.stream(),
                                  max_files=MAX_FILES, max_fields=MAX_COLUMNS, max_part_size=1 << 18)
         return await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
@@ -197,6 +185,8 @@ def receive(form: FormData, library: Library, settings: schema.Server) -> list[I
             incoming.append(library.receive(name, data, read_columns(form, {name, file})))
     except BaseException as error:
         library.discard(incoming)
+        if isinstance(error, Oversized):
+            raise Rejected(413, str(error), param="files", code="upload_too_large") from None
         if isinstance(error, DocumentError):
             raise Rejected(415, str(error), param="files", code="not_a_document") from None
         raise
@@ -283,7 +273,6 @@ def _flag(form: FormData, name: str, default: bool) -> bool:
     if not isinstance(value, str) or value.lower() not in ("true", "false"):
         raise Rejected(400, f"{name} must be true or false.", param=name)
     return value.lower() == "true"
-
 
 def _waiting(upload: Upload) -> Holding:
     return Holding(upload.document, upload.file, "upload", "waiting", bytes=upload.bytes, metadata=upload.metadata)

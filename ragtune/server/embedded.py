@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_VECTORS = 10_000
-"""So many are kept: some 15 MB of 384 numbers."""
+"""So many are kept: some 20 MB of 384 numbers, however long the texts are."""
 
 
 class VectorCache:
@@ -25,7 +26,7 @@ class VectorCache:
     def __init__(self, most: int = MAX_VECTORS) -> None:
         self.hits = self.misses = 0
         self._most = most
-        self._kept: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -34,10 +35,11 @@ class VectorCache:
 
     def get(self, fingerprint: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the vectors that are kept, by text."""
+        keys = {text: _key(fingerprint, text) for text in texts}
         with self._lock:
-            found = {text: self._kept[fingerprint, text] for text in texts if (fingerprint, text) in self._kept}
+            found = {text: self._kept[key] for text, key in keys.items() if key in self._kept}
             for text in found:
-                self._kept.move_to_end((fingerprint, text))
+                self._kept.move_to_end(keys[text])
             self.hits += sum(text in found for text in texts)
             self.misses += sum(text not in found for text in texts)
         return found
@@ -46,10 +48,16 @@ class VectorCache:
         """Keep these."""
         with self._lock:
             for text, vector in vectors.items():
-                self._kept[fingerprint, text] = vector
-                self._kept.move_to_end((fingerprint, text))
+                key = _key(fingerprint, text)
+                self._kept[key] = vector
+                self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
+
+
+def _key(fingerprint: str, text: str) -> bytes:
+    """Return a hash in place of the text, which may have tens of thousands of characters."""
+    return hashlib.sha256(f"{fingerprint}\0{text}".encode("utf-8", "surrogatepass")).digest()
 
 
 class RememberingEmbedder:

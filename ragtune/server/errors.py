@@ -72,6 +72,11 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": said.get(status, "An error.")} for status in statuses}
 
 
+def type_of(status: int) -> str:
+    """Return the type of an error by its HTTP status."""
+    return TYPES.get(status, "server_error")
+
+
 def error_response(request: Request, status: int, message: str, param: str | None = None, code: str | None = None,
                    headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the HTTP answer for an error."""
@@ -83,7 +88,7 @@ def error_body(scope: Mapping[str, Any], status: int, message: str, param: str |
                code: str | None = None) -> dict[str, Any]:
     """Return the JSON of an error, also for an error within a stream."""
     message, param = _writable(message), _writable(param) if param else param
-    detail = ErrorDetail(message=message, type=TYPES.get(status, "server_error"), param=param, code=code,
+    detail = ErrorDetail(message=message, type=type_of(status), param=param, code=code,
                          request_id=request_id(scope))
     return ErrorBody(error=detail).model_dump()
 

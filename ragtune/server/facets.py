@@ -56,7 +56,7 @@ class Assistant(BaseModel):
     is_admin: bool = False
 
 
-class Kept(BaseModel):
+class FilterKeeps(BaseModel):
     """What a filter keeps, or what is wrong with it."""
 
     documents: int = 0

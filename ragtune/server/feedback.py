@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -44,7 +45,7 @@ class Judgement(BaseModel):
                                                                                             "known.")
 
 
-class Kept(BaseModel):
+class JudgementKept(BaseModel):
     """A judgement that is on disk."""
 
     id: str = Field(examples=["thumb_2c7f0e1bb2f94c0a"])
@@ -54,13 +55,13 @@ def routes(state: State) -> APIRouter:
     """Return the route that takes judgements."""
     router = APIRouter(prefix="/v1", tags=["ragtune"])
 
-    @router.post("/feedback", summary="Say what an answer is worth", status_code=201, response_model=Kept,
+    @router.post("/feedback", summary="Say what an answer is worth", status_code=201, response_model=JudgementKept,
                  responses=describe_errors(400, 401, 404, 409, 413, 500))
-    def feedback(body: Judgement, caller: Annotated[Caller, Depends(identify)]) -> Kept:
+    def feedback(body: Judgement, caller: Annotated[Caller, Depends(identify)]) -> JudgementKept:
         """It becomes preference data: `ragtune dataset feedback` makes pairs and labels of it."""
         thumb = make_thumb(state, body, caller)
         append(state.folder / FILE, thumb)
-        return Kept(id=thumb.id)
+        return JudgementKept(id=thumb.id)
 
     return router
 
@@ -94,14 +95,17 @@ def as_asked(recipe: Recipe, question: str) -> str:
 
 
 def append(path: Path, thumb: Thumb) -> None:
-    """Add one line; it is on disk when this returns."""
+    """Add one line; it is on disk when this returns. Raises OSError where it has no room there, with nothing of it left."""
     row: dict[str, Any] = thumb.to_dict()
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
     with _LOCK:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(handle, line)
+            before = os.fstat(handle).st_size
+            if os.write(handle, line) < len(line):  # a disk that is nearly full takes a part of it
+                os.ftruncate(handle, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(handle)
         finally:
             os.close(handle)

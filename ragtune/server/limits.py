@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import re
 import threading
@@ -18,7 +17,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ragtune.files import hide_passwords
 from ragtune.server.auth import CALLER, Gate, is_own_name, open_gate
 from ragtune.server.errors import Rejected, error_body
 from ragtune.server.patience import PAUSE_S, allowed_seconds
@@ -264,20 +262,3 @@ def protect(app: FastAPI, state: State) -> Mapping[str, Any]:
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-Id"],
             expose_headers=["X-Request-Id", "Retry-After"])
     return counts
-
-
-class Redacting(logging.Filter):
-    """Takes API keys out of log records, wherever they come from; to be put on a handler."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Blank out what looks like a key in the record's message; let it pass."""
-        said = record.getMessage()
-        hidden = hide_keys(said)
-        if hidden != said:
-            record.msg, record.args = hidden, ()
-        return True
-
-
-def hide_keys(text: str) -> str:
-    """Return a text with what looks like an API key, or a password in a URL, blanked out."""
-    return str(hide_passwords(re.sub(r"\brt-[A-Za-z0-9_-]{20,}", "rt-…", text)))

@@ -104,6 +104,7 @@ def install_logs(has_questions: bool = False, stream: IO[str] | None = None, lev
 
 def log_request(notes: dict[str, Any], **fields: Any) -> None:
     """Write the line of a request: what is given, then what was noted, by names in a fixed order."""
+    notes = dict(notes)  # a question that was given up notes its end meanwhile, from the thread that writes
     told = {name: value for name, value in notes.items() if name not in ("request_id", "question") and value is not None}
     status = int(fields.get("status", 0))
     level = logging.ERROR if status >= 500 and status != 503 else logging.INFO

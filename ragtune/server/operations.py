@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragtune.records import Trace
+from ragtune.server.auth import CALLER
 from ragtune.server.errors import error_response, request_id
 from ragtune.server.health import PATHS, Probe, Pulse
 from ragtune.server.logs import log_request, note, noted
@@ -22,8 +23,6 @@ from ragtune.server.telemetry import PARTS, Tracing, open_tracing
 logger = logging.getLogger(__name__)
 SPAN = "ragtune_span"
 """Where a request's span stands among its notes."""
-CALLER = "ragtune_caller"
-"""Where the caller stands in a request's ASGI scope, once it is known."""
 
 
 def install_operations(app: FastAPI, state: State, exporter: Any = None) -> None:

@@ -19,7 +19,7 @@ from ragtune.server.errors import Rejected, describe_errors, error_body, explain
 from ragtune.server.events import ALIVE, EventStream, frame
 from ragtune.server.listening import Listener
 from ragtune.server.openai_bodies import Share, Whole
-from ragtune.server.service import Asking, Done, Found, Service
+from ragtune.server.service import Asking, Done, Found, Served
 from ragtune.server.shelf import find_folder, list_folders
 from ragtune.server.state import State
 
@@ -133,11 +133,12 @@ def routes(state: State) -> APIRouter:
         each part took. A stream brings the event `found` with the passages, `draft` with each piece of the unchecked text,
         and `done` with all that an answer in one piece has; `error` where it fails.
         """
-        listener = Listener(service, _asking(body, caller))
+        model = service.find_model(body.model)
+        listener = Listener(service, _asking(body, model, caller))
         if not body.stream:
-            return show_done(await listener.done(request), service, body)
+            return show_done(await listener.done(request), model)
         await listener.ask()
-        return EventStream(_events(listener, service, body, request.scope), listener.cancel)
+        return EventStream(_events(listener, model, request.scope), listener.cancel)
 
     @router.post("/search", summary="Find chunks without answering", response_model=SearchAnswer,
                  responses=describe_errors(400, 401, 413, 500))
@@ -193,19 +194,20 @@ def _where(where: Where) -> str | None:
     return json.dumps(where) if isinstance(where, dict) else where
 
 
-def _asking(body: AskBody, caller: Caller) -> Asking:
+def _asking(body: AskBody, model: Served, caller: Caller) -> Asking:
     sampling = Sampling(1, body.temperature, body.top_p, body.seed) if body.temperature else GREEDY
-    return Asking(body.question, body.model, body.k, _where(body.where), caller.tenant_filter, body.max_tokens, sampling)
+    return Asking(body.question, model.id, body.k, _where(body.where), caller.tenant_filter, body.max_tokens, sampling,
+                  "seed" in body.model_fields_set)
 
 
-def show_done(done: Done, service: Service, body: AskBody) -> AskAnswer:
-    """Return a finished answer as /v1/ask tells it."""
-    checked = show_answer(done, service.find_model(body.model))
+def show_done(done: Done, model: Served) -> AskAnswer:
+    """Return the finished answer of a model as /v1/ask tells it."""
+    checked = show_answer(done, model)
     return AskAnswer(**checked.model_dump(), text=mark_answer(done.answer), prompt_tokens=done.written.prompt_tokens,
                      completion_tokens=done.written.tokens)
 
 
-async def _events(listener: Listener, service: Service, body: AskBody, scope: Mapping[str, Any]) -> AsyncIterator[str]:
+async def _events(listener: Listener, model: Served, scope: Mapping[str, Any]) -> AsyncIterator[str]:
     """Yield what is said of a question that was queued, as events; an error is one too."""
     try:
         async for event in listener.events():
@@ -216,7 +218,7 @@ async def _events(listener: Listener, service: Service, body: AskBody, scope: Ma
                 yield frame({"passages": passages, "filter": event.trace.where, "reasons": list(event.trace.reasons),
                              "is_fallback": event.trace.is_fallback, "seconds": round(event.seconds, 5)}, "found")
             elif isinstance(event, Done):
-                yield frame(show_done(event, service, body).model_dump(), "done")
+                yield frame(show_done(event, model).model_dump(), "done")
             else:
                 yield frame({"text": event.text}, "draft")
     except Exception as error:

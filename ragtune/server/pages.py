@@ -19,7 +19,7 @@ from ragtune.records import Document
 from ragtune.retrieval.index import Index
 from ragtune.server.auth import Caller, identify
 from ragtune.server.errors import Rejected, describe_errors
-from ragtune.server.facets import Assistant, Kept, describe_assistant, visible_documents
+from ragtune.server.facets import Assistant, FilterKeeps, describe_assistant, visible_documents
 from ragtune.server.service import Service
 from ragtune.server.state import State
 
@@ -77,13 +77,13 @@ def routes(state: State) -> APIRouter:
         """Its models, how many documents the key may see, and which values a filter may name."""
         return describe_assistant(state.service, caller)
 
-    @router.get("/v1/filter", summary="Check a filter", response_model=Kept, responses=errors)
-    def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> Kept:
+    @router.get("/v1/filter", summary="Check a filter", response_model=FilterKeeps, responses=errors)
+    def kept(caller: Asker, where: Annotated[str, Query(max_length=50_000, examples=["fiscal_year = 2022"])]) -> FilterKeeps:
         """How many documents a filter keeps, or what is wrong with it."""
         try:
-            return Kept(documents=len(visible_documents(state.service.index_for(caller.tenant_filter), where)))
+            return FilterKeeps(documents=len(visible_documents(state.service.index_for(caller.tenant_filter), where)))
         except QuestionError as error:
-            return Kept(problem=str(error))
+            return FilterKeeps(problem=str(error))
 
     @router.get("/documents/{name:path}/pages/{number}", summary="Show a page", response_model=ShownPage, responses=errors)
     def document_page(name: str, number: int, caller: Asker,
@@ -161,10 +161,10 @@ def pdf_of(recipe: Recipe, document: Document) -> Path | None:
     try:
         facts = path.stat()
         key: Any = (str(path), facts.st_mtime_ns, facts.st_size)
-        if key not in _HASHES:
-            if len(_HASHES) > 10_000:
-                _HASHES.clear()
-            _HASHES[key] = hash_file(path)
+        found = _HASHES.get(key) or hash_file(path)
     except OSError:
         return None
-    return path if _HASHES[key].startswith(document.id) else None
+    if len(_HASHES) > 10_000:
+        _HASHES.clear()
+    _HASHES[key] = found
+    return path if found.startswith(document.id) else None

@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Union
 
-from ragtune.answering.answerer import Answerer, check_question, open_guardrails, search_traced
-from ragtune.answering.guardrails import Checked
+from ragtune.answering.answerer import Answerer, check_question, search_traced
+from ragtune.answering.guardrails import Checked, Guardrails
 from ragtune.answering.prompt import prompt_hash
 from ragtune.documents.pack import in_recipe_pack, use_pack
-from ragtune.errors import QuestionError, nearest
+from ragtune.errors import QuestionError, RecipeError, nearest
 from ragtune.models.language import UNTUNABLE, open_generator
 from ragtune.models.remote import is_remote
 from ragtune.models.streaming import Wish, Written
 from ragtune.recipe.places import index_folder
 from ragtune.recipe.schema import Recipe
 from ragtune.records import Answer, Hit, Passage, Trace
-from ragtune.retrieval.filters import parse_filter, render_filter
 from ragtune.retrieval.index import Index
 from ragtune.retrieval.search import IndexSearcher
 from ragtune.retrieval.tenancy import OwnSearcher, check_tenant
@@ -146,7 +145,7 @@ class Service:
         self.vectors = VectorCache()
         self._searcher = self._held(searcher)
         self._tenants: dict[str, IndexSearcher] = {}
-        self.guardrails = open_guardrails(recipe, searcher)
+        self.guardrails = Guardrails(recipe.guardrails, lambda texts: self.index.embedder.embed_questions(texts))
         self.counters["guardrails"] = self.guardrails.counts
 
     @property
@@ -321,13 +320,14 @@ def _refuse(
     return ticket
 
 
-def join_filters(*filters: str | None) -> str | None:
-    """Return the filter that all of these hold for, each read by itself, so that none can reach into another.
-
-    Raises QuestionError for one that cannot be read.
-    """
-    given = [f"({render_filter(parse_filter(each).node)})" for each in filters if each and each.strip()]
-    return " and ".join(given) or None
+def check_answer_tokens(recipe: Recipe, context_tokens: int) -> None:
+    """Raise RecipeError where the longest answer does not fit beside the longest prompt into what the model reads: who asks
+    for no less would get an error, and with them all whose answers are written in the same batch."""
+    most, prompt = recipe.server.max_answer_tokens, recipe.generator.max_prompt_tokens
+    if most is not None and prompt + most > context_tokens:
+        raise RecipeError(f"server.max_answer_tokens {most} + generator.max_prompt_tokens {prompt} is more than the model "
+                          f"reads: {context_tokens} tokens. Lower server.max_answer_tokens to at most "
+                          f"{context_tokens - prompt}.")
 
 
 @in_recipe_pack
@@ -335,13 +335,15 @@ def open_service(recipe: Recipe, runs: Sequence[Path] = (), allow_mismatch: bool
     """Open a recipe's index and model for serving, with the adapters of its runs, or of ``runs``.
 
     A run that was tuned before documents were added or removed is served, with a warning. Raises IndexFolderError where
-    there is no index, RunError for a run that was tuned with another index, prompt or base.
+    there is no index, RunError for a run that was tuned with another index, prompt or base, RecipeError where answers of
+    server.max_answer_tokens do not fit beside the prompt.
     """
     searcher = open_whole(index_folder(recipe), recipe)
     generator = open_generator(recipe.generator)
     adapters: dict[str, Path] = {}
     tuned_with: dict[str, str] = {}
     if not is_remote(recipe.generator.model) and recipe.generator.model not in UNTUNABLE:
+        check_answer_tokens(recipe, generator.context_tokens)
         for folder in runs or find_runs(recipe):
             run = open_run(folder)
             warning = check_run_fits(run, searcher.index.id, prompt_hash(recipe.answering.names_rows),

@@ -11,7 +11,6 @@ import io
 import re
 import unicodedata
 import zipfile
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -56,14 +55,10 @@ class Oversized(DocumentError):
     """A file larger than server.max_upload_mb."""
 
 
-class Duplicate(DocumentError):
-    """A file whose bytes are there already."""
+def check_upload(name: str, data: bytes, settings: schema.Server) -> Checked:
+    """Return what a file may be kept as.
 
-
-def check_upload(name: str, data: bytes, settings: schema.Server, known: Collection[str] = ()) -> Checked:
-    """Return what a file may be kept as. ``known`` holds the sha256 of the documents there are.
-
-    Raises DocumentError: Oversized, Duplicate, or for a name or content that cannot be a document.
+    Raises DocumentError: Oversized, or for a name or content that cannot be a document.
     """
     safe = safe_name(name)
     suffix = PurePosixPath(safe).suffix
@@ -82,10 +77,7 @@ def check_upload(name: str, data: bytes, settings: schema.Server, known: Collect
                             "Rename or replace it.")
     else:
         check_text(safe, data)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest in known:
-        raise Duplicate(f"{safe}: a document of exactly these bytes is there already. Nothing was changed.")
-    return Checked(safe, suffix, digest, len(data))
+    return Checked(safe, suffix, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def safe_name(name: str) -> str:

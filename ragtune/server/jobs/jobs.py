@@ -254,7 +254,8 @@ class Jobs:
         try:
             if job.kind == "index" and is_stale(self.service.index):
                 self.service.reload_index()
-                warm(self.service)
+                with contextlib.suppress(Exception):  # what search opens when first used
+                    self.service.warm()
             elif job.kind == "train":
                 self._add_adapter(Path(str(job.result["folder"])))
         except Exception:
@@ -277,9 +278,3 @@ def is_stale(index: Index) -> bool:
     """Tell whether another index stands in the folder by now, or one that lists other files that could not be read."""
     manifest = json.loads((index.folder / "manifest.json").read_text(encoding="utf-8"))
     return bool(manifest.get("manifest_sha256") != index.manifest.get("manifest_sha256"))
-
-
-def warm(service: Service) -> None:
-    """Load what the first search would: an index is read as a whole before a job can put another in its place."""
-    with contextlib.suppress(Exception):
-        service.search("warm", 1)

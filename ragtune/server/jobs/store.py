@@ -117,10 +117,6 @@ class JobStore:
             "select id from ragtune_jobs where recipe = ? and state = 'running' and (worker = ? or beat < ?) "
             "order by created", (self.recipe, worker, time.time() - patience_s))]
 
-    def forget(self, job_id: str) -> None:
-        """Remove a job that has ended."""
-        self._database.change(f"delete from ragtune_jobs where id = ? and state not in ({_marks(OPEN)})", (job_id, *OPEN))
-
 
 def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ragtune.server.database import Database
+from ragtune.server.database import Database, DatabaseError
 from ragtune.server.jobs.process import command, follow_parent, read_order
 from ragtune.server.jobs.queue import JobQueue, open_queue
 from ragtune.server.jobs.record import WAITING, discard_partial, log_path
@@ -33,6 +33,8 @@ LOOK_S = 0.2
 BEAT_S = 5.0
 PATIENCE_S = 60.0
 """A job of another machine's worker that was not heard of for so long is taken to be interrupted."""
+AWAY_S = 2.0
+"""How long a database that is away is waited for before it is asked again."""
 GRACE_S = 10.0
 """Seconds a job gets to end in order when it is stopped."""
 MOST_INTERRUPTIONS = 3
@@ -123,7 +125,14 @@ class Worker:
                 return
             with self._open_log(job_id) as log:
                 code = self._watch(job_id, self._start(job_id, log))
-            self._settle(job_id, code)
+            while True:
+                try:
+                    self._settle(job_id, code)
+                    break
+                except DatabaseError as error:  # else it would be said to run for as long as this worker lives
+                    logger.warning("%s", error)
+                    if self._closing.wait(AWAY_S):
+                        break
         except Exception as error:
             logger.exception("%s", job_id)
             self.store.finish(job_id, "failed", f"its process could not be run: {error}")
@@ -160,7 +169,11 @@ class Worker:
     def _watch(self, job_id: str, process: subprocess.Popen[bytes]) -> int:
         """Wait until a job's process has ended, and end it where that is wanted; return its exit code."""
         while process.poll() is None and not self._closing.wait(LOOK_S):
-            job = self.store.find(job_id)
+            try:
+                job = self.store.find(job_id)
+            except DatabaseError as error:  # it is away for a while; the job does without it
+                logger.warning("%s", error)
+                continue
             if job is None or job.is_cancelling:
                 break
         if process.poll() is None:
