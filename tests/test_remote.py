@@ -221,6 +221,10 @@ def test_a_provider_that_breaks_off_and_an_adapter_are_refused(tmp_path):
     generator = ChatGenerator("openai:x", GenericFakeChatModel(messages=fail()), SECTION)
     with pytest.raises(ModelError, match="did not answer.*Check the network"):
         stream_wishes(generator, [Wish(PROMPT, 96)])
+    own = ChatGenerator("openai:x", GenericFakeChatModel(messages=fail()),
+                        SECTION.model_copy(update={"base_url": "http://127.0.0.1:1/v1"}))
+    with pytest.raises(ModelError, match="Check that generator.base_url names a server that runs"):
+        stream_wishes(own, [Wish(PROMPT, 96)])
     with pytest.raises(ModelError, match="takes no adapter"):
         stream_wishes(generator, [Wish(PROMPT, 96, adapter=tmp_path)])
 

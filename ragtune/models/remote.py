@@ -201,14 +201,19 @@ class ChatGenerator:
                 if not is_wanted:
                     break
         except Exception as error:  # providers share no error class
-            raise ModelError(f"'{self.name}' did not answer ({type(error).__name__}: {_first_line(error)}). Check the "
-                             "network, the API key, the model's name and the quota, then ask again.") from error
+            raise ModelError(f"'{self.name}' did not answer ({type(error).__name__}: {_first_line(error)}). Check "
+                             f"{self._suspects}, then ask again.") from error
         finally:
             pieces.close()
         why = {told.get(name) for name in ("finish_reason", "stop_reason", "done_reason")}
         return Written(text, counts["input_tokens"] or self.count_tokens(wish.messages),
                        counts["output_tokens"] or approximate_tokens([Message(role="assistant", content=text)]),
                        "cancelled" if not is_wanted else "length" if why & _LENGTHS else "stop")
+
+    @property
+    def _suspects(self) -> str:
+        first = "that generator.base_url names a server that runs" if self._section.base_url else "the network"
+        return f"{first}, the API key, the model's name and the quota"
 
     def _ask(
         self, chat: Any, prompts: Sequence[Sequence[Message]], max_new_tokens: int, progress: Progress | None
@@ -228,7 +233,7 @@ class ChatGenerator:
         except Exception as error:  # providers share no error class
             raise ModelError(
                 f"'{self.name}' did not answer ({type(error).__name__}: {_first_line(error)}); {done} of {len(prompts)} "
-                "prompts were done. Check the network, the API key, the model's name and the quota, then run again."
+                f"prompts were done. Check {self._suspects}, then run again."
             ) from error
         return completions
 
