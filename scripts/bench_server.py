@@ -205,12 +205,14 @@ def measure_overhead(out: Path, chunks: int, requests: int) -> dict[str, Any]:
                     parts.setdefault(part, []).append(1000 * value)
                 parts.setdefault("cpu", []).append(1000 * worked)
                 parts.setdefault("http", []).append(1000 * (seconds - timings["total"]))
+                parts.setdefault("layer", []).append(1000 * (timings["total"] - generated))
             result[kind] = {"requests": len(took), "overhead_ms": percentiles(took),
                             **{f"{part}_p50_ms": percentiles(values)["p50"] for part, values in parts.items()}}
     server.should_exit = True
     thread.join(20)
     every = [result[kind]["overhead_ms"]["p50"] for kind in wanted]
-    return {**result, "p50_ms": round(statistics.median(every), 2), "goal_ms": 5}
+    layer = statistics.median(result[kind]["layer_p50_ms"] for kind in wanted)
+    return {**result, "p50_ms": round(statistics.median(every), 2), "layer_p50_ms": round(layer, 2), "goal_ms": 5}
 
 
 def measure_load(server: Server, minutes: float, clients: int) -> dict[str, Any]:
@@ -405,7 +407,9 @@ def show(report: dict[str, Any]) -> None:
     """Print the figures and their goals as a table."""
     rows: list[tuple[str, str, str, Callable[[], bool]]] = []
     if found := report.get("overhead"):
-        rows.append(("overhead, p50", f"{found['p50_ms']} ms", "≤ 5 ms", lambda f=found: f["p50_ms"] <= 5))
+        rows += [("search, prompt and check, p50", f"{found['layer_p50_ms']} ms", "≤ 5 ms",
+                  lambda f=found: f["layer_p50_ms"] <= 5),
+                 ("with HTTP and the client, p50", f"{found['p50_ms']} ms", "≤ 5 ms", lambda f=found: f["p50_ms"] <= 5)]
     if found := report.get("load"):
         rows += [(f"{found['clients']} clients, {found['minutes']:g} min: 5xx", str(found["errors_5xx"]), "0",
                   lambda f=found: not f["errors_5xx"]),
