@@ -119,6 +119,15 @@ def test_a_prompt_that_begins_like_one_before_goes_on_from_there(generator: Any,
         assert generator.prefixes.counts["reused"] == 0
 
 
+def test_a_seeded_draw_goes_on_from_nothing_kept(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "prefixes", Prefixes())
+    drawing = Sampling(temperature=1.0, seed=5)
+    wishes = [Wish([Message(role="user", content=TEXTS[1])], 12, drawing, is_seeded=True)]
+    first, again = (generator.stream(wishes, lambda place, piece: True) for _ in range(2))
+    assert first == again
+    assert generator.prefixes.counts == {"read": 0, "reused": 0}
+
+
 def test_kept_prompts_are_of_their_weights_alone_and_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

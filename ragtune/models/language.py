@@ -153,7 +153,9 @@ class TransformersGenerator(LocalGenerator):
                 with torch.inference_mode(), quiet(), torch.random.fork_rng([], enabled=bool(sampling.temperature)):
                     if sampling.temperature:
                         torch.manual_seed(sampling.seed)
-                    write_packed(self.model, rows, most, sampling, batch, self.prefixes, self.adapter)
+                    # Going on from what was kept rounds otherwise, and a seed is to draw the same again.
+                    prefixes = Prefixes() if wishes[0].is_seeded else self.prefixes
+                    write_packed(self.model, rows, most, sampling, batch, prefixes, self.adapter)
                 return batch.written()
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)

@@ -36,7 +36,6 @@ class Ticket:
     on_piece: Callable[[str], None]
     on_end: Callable[[Written | BaseException], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
-    queued_at: float = field(default_factory=time.perf_counter)
 
     def cancel(self) -> None:
         """No longer want it: a waiting one is dropped, a written one ends at its next token."""
